@@ -1,0 +1,3 @@
+//! Every scenario file as a test of its own.
+
+fn main() {}

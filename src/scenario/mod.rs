@@ -1,0 +1,4 @@
+//! Scenario files: YAML to a typed plan with source positions, fragments, parameters and diagnostics. Runs nothing.
+
+pub mod model;
+pub mod span;
