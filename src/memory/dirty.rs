@@ -20,9 +20,15 @@ impl DirtyLog {
     /// Maps `size` bytes of the log's file from `offset`.
     pub fn map(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MemoryError> {
         if size == 0 {
-            return Err(MemoryError::PastLog { address: 0, length: 0, log_size: 0 });
+            return Err(MemoryError::PastLog {
+                address: 0,
+                length: 0,
+                log_size: 0,
+            });
         }
-        Ok(Self { map: FileMap::new(fd, offset, size)? })
+        Ok(Self {
+            map: FileMap::new(fd, offset, size)?,
+        })
     }
 
     /// Makes a log for guest addresses below `guest_end` and gives the fd to pass on; sized in u64 chunks as QEMU does.
@@ -43,7 +49,11 @@ impl DirtyLog {
         if length == 0 {
             return Ok(());
         }
-        let past = || MemoryError::PastLog { address, length, log_size: self.size() };
+        let past = || MemoryError::PastLog {
+            address,
+            length,
+            log_size: self.size(),
+        };
         let last = address.checked_add(length - 1).ok_or_else(past)? / LOG_PAGE_BYTES;
         if last / 8 >= self.size() {
             return Err(past());
@@ -74,7 +84,9 @@ impl DirtyLog {
     }
 
     fn byte(&self, at: u64) -> &AtomicU8 {
-        self.map.atomic(at).expect("callers stay below the log's size and a byte is always aligned")
+        self.map
+            .atomic(at)
+            .expect("callers stay below the log's size and a byte is always aligned")
     }
 }
 

@@ -160,6 +160,9 @@ pub enum MemoryError {
 impl MemoryError {
     /// Wraps an I/O error of the named call.
     pub(crate) fn io(call: &'static str, error: &std::io::Error) -> Self {
-        Self::System { call, errno: Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)) }
+        Self::System {
+            call,
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO)),
+        }
     }
 }

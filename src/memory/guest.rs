@@ -71,8 +71,13 @@ pub struct GuestMemory {
 impl GuestMemory {
     /// Makes files for the layout and maps them. Memory reads as zero until written.
     pub fn new(layout: &[RegionLayout], options: MemoryOptions) -> Result<Self, MemoryError> {
-        let mut memory =
-            Self { options, set: MapSet::default(), regions: Vec::new(), fds: Vec::new(), shared: None };
+        let mut memory = Self {
+            options,
+            set: MapSet::default(),
+            regions: Vec::new(),
+            fds: Vec::new(),
+            shared: None,
+        };
         for region in layout {
             memory.add_region(*region)?;
         }
@@ -87,7 +92,10 @@ impl GuestMemory {
 
     /// The file of region `index`; with [`Backing::OneFile`] all are the same file.
     pub fn fd(&self, index: usize) -> Result<&OwnedFd, MemoryError> {
-        self.fds.get(index).ok_or(MemoryError::NoSuchIndex { index, count: self.fds.len() })
+        self.fds.get(index).ok_or(MemoryError::NoSuchIndex {
+            index,
+            count: self.fds.len(),
+        })
     }
 
     /// A duplicate of the fd of region `index`, close-on-exec.
@@ -109,7 +117,12 @@ impl GuestMemory {
                 size: guest_address,
             })?,
         };
-        let mut desc = FrontRegion { guest_address, size, user_address, mmap_offset: 0 };
+        let mut desc = FrontRegion {
+            guest_address,
+            size,
+            user_address,
+            mmap_offset: 0,
+        };
         check_desc(&desc)?;
         let (fd, offset) = self.place(size)?;
         desc.mmap_offset = offset;
@@ -127,7 +140,10 @@ impl GuestMemory {
     /// Takes region `index` away (a memory slot unplugged); later regions move down by one.
     pub fn remove_region(&mut self, index: usize) -> Result<FrontRegion, MemoryError> {
         if index >= self.regions.len() {
-            return Err(MemoryError::NoSuchIndex { index, count: self.regions.len() });
+            return Err(MemoryError::NoSuchIndex {
+                index,
+                count: self.regions.len(),
+            });
         }
         self.set.remove(index);
         self.fds.remove(index);
@@ -137,7 +153,11 @@ impl GuestMemory {
     /// One past the highest guest address, which is what a dirty log must cover.
     #[must_use]
     pub fn guest_end(&self) -> u64 {
-        self.regions.iter().map(|region| region.guest_address + region.size).max().unwrap_or(0)
+        self.regions
+            .iter()
+            .map(|region| region.guest_address + region.size)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Translates a guest address to the announced user address, as SET_VRING_ADDR wants it.
@@ -145,7 +165,9 @@ impl GuestMemory {
         self.regions
             .iter()
             .find_map(|region| {
-                let offset = gpa.checked_sub(region.guest_address).filter(|offset| *offset < region.size)?;
+                let offset = gpa
+                    .checked_sub(region.guest_address)
+                    .filter(|offset| *offset < region.size)?;
                 Some(region.user_address + offset)
             })
             .ok_or_else(|| MemoryError::Unmapped {
@@ -160,7 +182,11 @@ impl GuestMemory {
     fn place(&mut self, size: u64) -> Result<(OwnedFd, u64), MemoryError> {
         let first = self.options.first_offset;
         let end_of = |offset: u64| {
-            offset.checked_add(size).ok_or(MemoryError::Overflow { what: "offset", address: offset, size })
+            offset.checked_add(size).ok_or(MemoryError::Overflow {
+                what: "offset",
+                address: offset,
+                size,
+            })
         };
         match self.options.backing {
             Backing::PerRegion => Ok((sealed_memfd(end_of(first)?)?, first)),
@@ -170,7 +196,8 @@ impl GuestMemory {
                     None => (File::from(sealed_memfd(first)?), first),
                 };
                 let end = end_of(offset)?;
-                file.set_len(end).map_err(|error| MemoryError::io("ftruncate", &error))?;
+                file.set_len(end)
+                    .map_err(|error| MemoryError::io("ftruncate", &error))?;
                 let fd = file.try_clone().map_err(|error| MemoryError::io("dup", &error))?;
                 self.shared = Some((file, end));
                 Ok((fd.into(), offset))
@@ -207,12 +234,19 @@ impl GuestAccess for GuestMemory {
 
 /// A memfd of `size` zero bytes that cannot be made smaller, so that whoever maps it is safe from SIGBUS.
 pub(crate) fn sealed_memfd(size: u64) -> Result<OwnedFd, MemoryError> {
-    let fd = memfd_create(c"vuh-memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
-        .map_err(|errno| MemoryError::System { call: "memfd_create", errno })?;
+    let fd = memfd_create(c"vuh-memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(|errno| {
+        MemoryError::System {
+            call: "memfd_create",
+            errno,
+        }
+    })?;
     let file = File::from(fd);
-    file.set_len(size).map_err(|error| MemoryError::io("ftruncate", &error))?;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))
-        .map_err(|errno| MemoryError::System { call: "fcntl(F_ADD_SEALS)", errno })?;
+    file.set_len(size)
+        .map_err(|error| MemoryError::io("ftruncate", &error))?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map_err(|errno| MemoryError::System {
+        call: "fcntl(F_ADD_SEALS)",
+        errno,
+    })?;
     Ok(file.into())
 }
 

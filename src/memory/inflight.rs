@@ -47,7 +47,11 @@ impl Inflight {
 
     /// Maps an area that the front-end has given back (SET_INFLIGHT_FD).
     pub fn map(fd: OwnedFd, offset: u64, size: u64, queues: u16, queue_size: u16) -> Result<Self, MemoryError> {
-        let bad = |what, value, allowed: &str| MemoryError::BadInflight { what, value, allowed: allowed.to_owned() };
+        let bad = |what, value, allowed: &str| MemoryError::BadInflight {
+            what,
+            value,
+            allowed: allowed.to_owned(),
+        };
         if queues == 0 {
             return Err(bad("num_queues", 0, "1 or more"));
         }
@@ -62,7 +66,11 @@ impl Inflight {
         if map.host_address() % 8 != 0 {
             return Err(bad("mmap_offset", offset, "a multiple of 8"));
         }
-        Ok(Self { map, queue_size, counters: vec![0; usize::from(queues)] })
+        Ok(Self {
+            map,
+            queue_size,
+            counters: vec![0; usize::from(queues)],
+        })
     }
 
     /// Bytes in the area.
@@ -152,14 +160,22 @@ impl Inflight {
     }
 
     fn contradiction(&self, what: &'static str, value: u64) -> MemoryError {
-        MemoryError::BadInflight { what, value, allowed: format!("{} or less", self.queue_size) }
+        MemoryError::BadInflight {
+            what,
+            value,
+            allowed: format!("{} or less", self.queue_size),
+        }
     }
 
     fn base(&self, queue: u16) -> Result<u64, MemoryError> {
         let queues = self.counters.len();
         if usize::from(queue) >= queues {
             let allowed = format!("below {queues}");
-            return Err(MemoryError::BadInflight { what: "queue", value: u64::from(queue), allowed });
+            return Err(MemoryError::BadInflight {
+                what: "queue",
+                value: u64::from(queue),
+                allowed,
+            });
         }
         Ok(inflight_stride_split(self.queue_size) * u64::from(queue))
     }
@@ -167,20 +183,30 @@ impl Inflight {
     fn desc(&self, queue: u16, head: u16) -> Result<u64, MemoryError> {
         if head >= self.queue_size {
             let allowed = format!("below {}", self.queue_size);
-            return Err(MemoryError::BadInflight { what: "head", value: u64::from(head), allowed });
+            return Err(MemoryError::BadInflight {
+                what: "head",
+                value: u64::from(head),
+                allowed,
+            });
         }
         Ok(self.base(queue)? + DESC + DESC_BYTES * u64::from(head))
     }
 
     fn byte(&self, at: u64) -> &AtomicU8 {
-        self.map.atomic(at).expect("queue and head were checked against the mapped size")
+        self.map
+            .atomic(at)
+            .expect("queue and head were checked against the mapped size")
     }
 
     fn half(&self, at: u64) -> &AtomicU16 {
-        self.map.atomic(at).expect("queue and head were checked, the area is aligned to 8")
+        self.map
+            .atomic(at)
+            .expect("queue and head were checked, the area is aligned to 8")
     }
 
     fn word(&self, at: u64) -> &AtomicU64 {
-        self.map.atomic(at).expect("queue and head were checked, the area is aligned to 8")
+        self.map
+            .atomic(at)
+            .expect("queue and head were checked, the area is aligned to 8")
     }
 }

@@ -40,7 +40,11 @@ impl FileMap {
         let length = usize::try_from(length)
             .ok()
             .filter(|length| isize::try_from(*length).is_ok())
-            .ok_or(MemoryError::Overflow { what: "mapping", address: offset, size })?;
+            .ok_or(MemoryError::Overflow {
+                what: "mapping",
+                address: offset,
+                size,
+            })?;
         // Without a reservation an exhausted huge page pool would show as SIGBUS on first touch instead of ENOMEM here.
         let reserve = if huge { 0 } else { nix::libc::MAP_NORESERVE };
         let map = MmapRegionBuilder::new(length)
@@ -51,9 +55,18 @@ impl FileMap {
             .build()
             .map_err(|error| match error {
                 vm_memory::mmap::MmapRegionError::Mmap(error) => MemoryError::io("mmap", &error),
-                _ => MemoryError::System { call: "mmap", errno: nix::errno::Errno::EINVAL },
+                _ => MemoryError::System {
+                    call: "mmap",
+                    errno: nix::errno::Errno::EINVAL,
+                },
             })?;
-        Ok(Self { map, file, offset, size, skip })
+        Ok(Self {
+            map,
+            file,
+            offset,
+            size,
+            skip,
+        })
     }
 
     /// Where the range's first byte is mapped.
@@ -97,8 +110,13 @@ impl FileMap {
     }
 
     fn slice(&self, at: u64, length: usize) -> vm_memory::VolatileSlice<'_, ()> {
-        assert!(at.checked_add(length as u64).is_some_and(|end| end <= self.size), "bounds are checked by the caller");
-        self.map.get_slice(self.skip + at as usize, length).expect("the mapping holds the whole range")
+        assert!(
+            at.checked_add(length as u64).is_some_and(|end| end <= self.size),
+            "bounds are checked by the caller"
+        );
+        self.map
+            .get_slice(self.skip + at as usize, length)
+            .expect("the mapping holds the whole range")
     }
 }
 
@@ -113,12 +131,16 @@ impl Mapping {
     /// Checks the region against itself and its file, and maps it.
     pub(crate) fn new(desc: MemRegionDesc, fd: OwnedFd) -> Result<Self, MemoryError> {
         check_desc(&desc)?;
-        Ok(Self { desc, map: FileMap::new(fd, desc.mmap_offset, desc.size)? })
+        Ok(Self {
+            desc,
+            map: FileMap::new(fd, desc.mmap_offset, desc.size)?,
+        })
     }
 
     /// Offset of a guest address in the region.
     fn offset_of(&self, gpa: u64) -> Option<u64> {
-        gpa.checked_sub(self.desc.guest_address).filter(|offset| *offset < self.desc.size)
+        gpa.checked_sub(self.desc.guest_address)
+            .filter(|offset| *offset < self.desc.size)
     }
 }
 
@@ -149,7 +171,13 @@ impl MapSet {
             ] {
                 if address < other.saturating_add(there.size) && other < address.saturating_add(new.size) {
                     let (size, other_size) = (new.size, there.size);
-                    return Err(MemoryError::Overlap { space, address, size, other, other_size });
+                    return Err(MemoryError::Overlap {
+                        space,
+                        address,
+                        size,
+                        other,
+                        other_size,
+                    });
                 }
             }
         }
@@ -171,7 +199,10 @@ impl MapSet {
                 Space::User => region.desc.user_address,
             };
             let comma = if index == 0 { "" } else { ", " };
-            text.push_str(&format!("{comma}{start:#x}..{:#x}", start.saturating_add(region.desc.size)));
+            text.push_str(&format!(
+                "{comma}{start:#x}..{:#x}",
+                start.saturating_add(region.desc.size)
+            ));
         }
         text
     }
@@ -219,7 +250,9 @@ impl MapSet {
         self.regions
             .iter()
             .find_map(|region| {
-                let offset = uva.checked_sub(region.desc.user_address).filter(|offset| *offset < region.desc.size)?;
+                let offset = uva
+                    .checked_sub(region.desc.user_address)
+                    .filter(|offset| *offset < region.desc.size)?;
                 Some(region.desc.guest_address + offset)
             })
             .ok_or_else(|| MemoryError::Unmapped {
@@ -236,23 +269,36 @@ impl MapSet {
             return Ok(());
         }
         self.check_covered(gpa, length)?;
-        Err(MemoryError::Straddles { address: gpa, length, known: self.known(Space::Guest) })
+        Err(MemoryError::Straddles {
+            address: gpa,
+            length,
+            known: self.known(Space::Guest),
+        })
     }
 
     fn atomic_u16(&self, gpa: u64) -> Result<&AtomicU16, MemoryError> {
         self.contiguous(gpa, 2)?;
         let (mapping, offset) = self.find(gpa).ok_or_else(|| self.unmapped(gpa, 2))?;
-        mapping.map.atomic(offset).ok_or(MemoryError::Misaligned { address: gpa, align: 2 })
+        mapping
+            .map
+            .atomic(offset)
+            .ok_or(MemoryError::Misaligned { address: gpa, align: 2 })
     }
 
     fn find(&self, gpa: u64) -> Option<(&Mapping, u64)> {
-        self.regions.iter().find_map(|region| Some((&**region, region.offset_of(gpa)?)))
+        self.regions
+            .iter()
+            .find_map(|region| Some((&**region, region.offset_of(gpa)?)))
     }
 
     /// Every step leaves one region, so the walk ends after as many steps as there are regions.
     fn check_covered(&self, gpa: u64, length: u64) -> Result<(), MemoryError> {
         if gpa.checked_add(length).is_none() {
-            return Err(MemoryError::Overflow { what: "guest range", address: gpa, size: length });
+            return Err(MemoryError::Overflow {
+                what: "guest range",
+                address: gpa,
+                size: length,
+            });
         }
         let mut done = 0;
         while done < length {
@@ -263,17 +309,31 @@ impl MapSet {
     }
 
     fn unmapped(&self, address: u64, length: u64) -> MemoryError {
-        MemoryError::Unmapped { space: Space::Guest, address, length, known: self.known(Space::Guest) }
+        MemoryError::Unmapped {
+            space: Space::Guest,
+            address,
+            length,
+            known: self.known(Space::Guest),
+        }
     }
 }
 
 /// What can be said of a region without its file.
 pub(crate) fn check_desc(desc: &MemRegionDesc) -> Result<(), MemoryError> {
-    let MemRegionDesc { guest_address, size, user_address, mmap_offset } = *desc;
+    let MemRegionDesc {
+        guest_address,
+        size,
+        user_address,
+        mmap_offset,
+    } = *desc;
     if size == 0 {
         return Err(MemoryError::EmptyRegion { guest_address });
     }
-    for (what, address) in [("guest address", guest_address), ("user address", user_address), ("offset", mmap_offset)] {
+    for (what, address) in [
+        ("guest address", guest_address),
+        ("user address", user_address),
+        ("offset", mmap_offset),
+    ] {
         if address.checked_add(size).is_none() {
             return Err(MemoryError::Overflow { what, address, size });
         }
@@ -288,9 +348,17 @@ fn check_size(file: &File, offset: u64, size: u64) -> Result<(), MemoryError> {
         return Err(MemoryError::NotAFile { mode: meta.mode() });
     }
     let file_size = meta.len();
-    let end = offset.checked_add(size).ok_or(MemoryError::Overflow { what: "offset", address: offset, size })?;
+    let end = offset.checked_add(size).ok_or(MemoryError::Overflow {
+        what: "offset",
+        address: offset,
+        size,
+    })?;
     if end > file_size {
-        return Err(MemoryError::FileTooSmall { file_size, offset, size });
+        return Err(MemoryError::FileTooSmall {
+            file_size,
+            offset,
+            size,
+        });
     }
     Ok(())
 }
@@ -299,7 +367,12 @@ fn check_size(file: &File, offset: u64, size: u64) -> Result<(), MemoryError> {
 fn page_bytes(file: &File) -> Result<(u64, bool), MemoryError> {
     let fs = fstatfs(file).map_err(|errno| MemoryError::System { call: "fstatfs", errno })?;
     if fs.filesystem_type() == HUGETLBFS_MAGIC {
-        Ok((u64::try_from(fs.block_size()).unwrap_or(BASE_PAGE_BYTES).max(BASE_PAGE_BYTES), true))
+        Ok((
+            u64::try_from(fs.block_size())
+                .unwrap_or(BASE_PAGE_BYTES)
+                .max(BASE_PAGE_BYTES),
+            true,
+        ))
     } else {
         Ok((BASE_PAGE_BYTES, false))
     }
@@ -307,10 +380,18 @@ fn page_bytes(file: &File) -> Result<(u64, bool), MemoryError> {
 
 /// Start of the mapping in the file, bytes to skip, and length; hugetlbfs wants the length in whole pages too.
 fn span(offset: u64, size: u64, page: u64, huge: bool) -> Result<(u64, usize, u64), MemoryError> {
-    let overflow = MemoryError::Overflow { what: "mapping", address: offset, size };
+    let overflow = MemoryError::Overflow {
+        what: "mapping",
+        address: offset,
+        size,
+    };
     let skip = offset % page;
     let length = skip.checked_add(size).ok_or_else(|| overflow.clone())?;
-    let length = if huge { length.checked_next_multiple_of(page).ok_or(overflow)? } else { length };
+    let length = if huge {
+        length.checked_next_multiple_of(page).ok_or(overflow)?
+    } else {
+        length
+    };
     Ok((offset - skip, skip as usize, length))
 }
 
@@ -322,7 +403,10 @@ mod tests {
     fn offset_is_rounded_down_and_length_grows_by_what_was_skipped() {
         // Broken: a region at an odd file offset shows other bytes than the front-end's.
         assert_eq!(span(0x1_2345, 0x100, 0x1_0000, false), Ok((0x1_0000, 0x2345, 0x2445)));
-        assert_eq!(span(0x20_1000, 0x1000, 0x20_0000, true), Ok((0x20_0000, 0x1000, 0x20_0000)));
+        assert_eq!(
+            span(0x20_1000, 0x1000, 0x20_0000, true),
+            Ok((0x20_0000, 0x1000, 0x20_0000))
+        );
         assert_eq!(span(0x1f_f000, 0x2000, 0x20_0000, true), Ok((0, 0x1f_f000, 0x40_0000)));
     }
 }

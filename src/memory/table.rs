@@ -43,7 +43,12 @@ impl RegionTable {
         let index = self.set.regions().iter().position(|region| matches(&region.desc));
         let Some(index) = index else {
             let known = self.set.known(Space::Guest);
-            return Err(MemoryError::NoSuchRegion { guest_address, size, user_address, known });
+            return Err(MemoryError::NoSuchRegion {
+                guest_address,
+                size,
+                user_address,
+                known,
+            });
         };
         self.set.remove(index);
         Ok(())
@@ -73,14 +78,24 @@ impl RegionTable {
     /// One past the highest guest address, which is what a dirty log must cover.
     #[must_use]
     pub fn guest_end(&self) -> u64 {
-        self.set.regions().iter().map(|region| region.desc.guest_address + region.desc.size).max().unwrap_or(0)
+        self.set
+            .regions()
+            .iter()
+            .map(|region| region.desc.guest_address + region.desc.size)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Regions whose file is not sealed against shrinking: the peer can still take pages away under the mapping.
     #[must_use]
     pub fn shrinkable(&self) -> Vec<MemRegionDesc> {
         let open = |region: &&std::sync::Arc<Mapping>| region.map.shrink_sealed() != Some(true);
-        self.set.regions().iter().filter(open).map(|region| region.desc).collect()
+        self.set
+            .regions()
+            .iter()
+            .filter(open)
+            .map(|region| region.desc)
+            .collect()
     }
 
     /// Looks at every file's size again.

@@ -78,7 +78,11 @@ fn parts(buffers: &[(u64, u32)], skip: u64, length: usize) -> impl Iterator<Item
             return None;
         }
         let take = (len - skip).min((length - done) as u64) as usize;
-        let part = Part { address: address + skip, from: done, to: done + take };
+        let part = Part {
+            address: address + skip,
+            from: done,
+            to: done + take,
+        };
         skip = 0;
         done += take;
         (take > 0).then_some(part)

@@ -27,13 +27,22 @@ pub struct SplitLayout {
 impl SplitLayout {
     /// Lays the parts one after the other from the first aligned address at or after `base`; gives the bytes taken from `base` on.
     pub fn pack_at(base: u64, size: u16) -> Result<(Self, u64), RingError> {
-        let overflow = RingError::Overflow { part: "ring", address: base, length: Self::used_bytes(size) };
+        let overflow = RingError::Overflow {
+            part: "ring",
+            address: base,
+            length: Self::used_bytes(size),
+        };
         let up = |address: u64, align: u64| address.checked_next_multiple_of(align).ok_or_else(|| overflow.clone());
         let add = |address: u64, bytes: u64| address.checked_add(bytes).ok_or_else(|| overflow.clone());
         let desc = up(base, DESC_ALIGN)?;
         let avail = up(add(desc, Self::desc_bytes(size))?, AVAIL_ALIGN)?;
         let used = up(add(avail, Self::avail_bytes(size))?, USED_ALIGN)?;
-        let layout = Self { size, desc, avail, used };
+        let layout = Self {
+            size,
+            desc,
+            avail,
+            used,
+        };
         layout.validate()?;
         Ok((layout, add(used, Self::used_bytes(size))? - base))
     }

@@ -11,6 +11,9 @@ use super::{USED_F_NO_NOTIFY, event_passed};
 /// Most bytes of all buffers of a chain together (virtio 1.3, section 2.7.5).
 const CHAIN_BYTES_MAX: u64 = 1 << 32;
 
+/// Most descriptors of an indirect table on rings that are smaller: QEMU's VIRTQUEUE_MAX_SIZE.
+const INDIRECT_MAX: u32 = 1024;
+
 /// The device's side of a split ring.
 #[derive(Debug, Clone)]
 pub struct SplitDevice {
@@ -30,7 +33,14 @@ impl SplitDevice {
     /// A device that goes on at `base` with nothing in flight: used.idx is `base` too.
     pub fn new(layout: SplitLayout, base: u16) -> Result<Self, RingError> {
         layout.validate()?;
-        Ok(Self { layout, avail_idx: base, used_idx: base, taken: 0, called_at: None, event_idx: false })
+        Ok(Self {
+            layout,
+            avail_idx: base,
+            used_idx: base,
+            taken: 0,
+            called_at: None,
+            event_idx: false,
+        })
     }
 
     /// A device that takes used.idx from memory, as libvhost-user does on SET_VRING_ADDR; checks that the ring is in memory.
@@ -75,7 +85,11 @@ impl SplitDevice {
         let to = mem.load_u16(self.layout.avail_idx(), Ordering::Acquire)?;
         let ahead = to.wrapping_sub(self.avail_idx);
         if ahead > self.layout.size {
-            return Err(RingError::AvailJumped { from: self.avail_idx, to, size: self.layout.size });
+            return Err(RingError::AvailJumped {
+                from: self.avail_idx,
+                to,
+                size: self.layout.size,
+            });
         }
         Ok(ahead)
     }
@@ -90,7 +104,10 @@ impl SplitDevice {
         let head = mem.read_u16(self.layout.avail_slot(self.avail_idx))?;
         self.avail_idx = self.avail_idx.wrapping_add(1);
         if head >= self.layout.size {
-            return Err(RingError::HeadOutOfRange { head, size: self.layout.size });
+            return Err(RingError::HeadOutOfRange {
+                head,
+                size: self.layout.size,
+            });
         }
         let chain = self.walk(mem, head)?;
         self.taken = self.taken.saturating_add(1);
@@ -99,7 +116,9 @@ impl SplitDevice {
 
     /// Puts the chain that was taken last back, as if it had never been taken.
     pub fn undo_pop(&mut self) -> Result<(), RingError> {
-        self.taken = self.taken.checked_sub(1).ok_or(RingError::NothingTaken { what: "put a chain back" })?;
+        self.taken = self.taken.checked_sub(1).ok_or(RingError::NothingTaken {
+            what: "put a chain back",
+        })?;
         self.avail_idx = self.avail_idx.wrapping_sub(1);
         Ok(())
     }
@@ -161,7 +180,10 @@ impl SplitDevice {
     /// Reads a chain that was taken in an earlier life again, for heads that an inflight area names.
     pub fn resubmit(&mut self, mem: &dyn GuestAccess, head: u16) -> Result<Chain, RingError> {
         if head >= self.layout.size {
-            return Err(RingError::HeadOutOfRange { head, size: self.layout.size });
+            return Err(RingError::HeadOutOfRange {
+                head,
+                size: self.layout.size,
+            });
         }
         let chain = self.walk(mem, head)?;
         self.taken = self.taken.saturating_add(1);
@@ -169,16 +191,14 @@ impl SplitDevice {
     }
 
     fn walk(&self, mem: &dyn GuestAccess, head: u16) -> Result<Chain, RingError> {
-        let size = u32::from(self.layout.size);
-        let first = read_descriptor(mem, self.layout.desc_at(head))?;
         let mut chain = Collect::new(head);
-        if first.flags & DESC_F_INDIRECT != 0 {
-            let count = indirect_count(&first, head, self.layout.size)?;
-            // The table may lie anywhere, so each descriptor is looked up by itself.
-            chain.follow(mem, first.addr, count, 0, None)?;
-        } else {
-            chain.follow(mem, self.layout.desc, size, head, Some(self.layout.size))?;
-        }
+        chain.follow(
+            mem,
+            self.layout.desc,
+            u32::from(self.layout.size),
+            head,
+            Some(self.layout.size),
+        )?;
         Ok(chain.chain)
     }
 }
@@ -191,7 +211,13 @@ struct Collect {
 
 impl Collect {
     fn new(head: u16) -> Self {
-        Self { chain: Chain { head, ..Chain::default() }, bytes: 0 }
+        Self {
+            chain: Chain {
+                head,
+                ..Chain::default()
+            },
+            bytes: 0,
+        }
     }
 
     /// Follows one table. `ring` is the ring's size in the ring's own table, where a chain may end in an indirect table.
@@ -206,11 +232,16 @@ impl Collect {
         let head = self.chain.head;
         let mut index = first;
         for _ in 0..size {
-            let at = table.checked_add(16 * u64::from(index)).ok_or(RingError::ChainTooLong { head })?;
+            let at = table
+                .checked_add(16 * u64::from(index))
+                .ok_or(RingError::ChainTooLong { head })?;
             let desc = read_descriptor(mem, at)?;
             if desc.flags & DESC_F_INDIRECT != 0 {
                 let Some(ring) = ring else {
-                    return Err(RingError::IndirectFlags { head, what: "an indirect descriptor in its table" });
+                    return Err(RingError::IndirectFlags {
+                        head,
+                        what: "an indirect descriptor in its table",
+                    });
                 };
                 let count = indirect_count(&desc, head, ring)?;
                 return self.follow(mem, desc.addr, count, 0, None);
@@ -220,7 +251,12 @@ impl Collect {
                 return Ok(());
             }
             if u32::from(desc.next) >= size {
-                return Err(RingError::NextOutOfRange { head, index, next: desc.next, size });
+                return Err(RingError::NextOutOfRange {
+                    head,
+                    index,
+                    next: desc.next,
+                    size,
+                });
             }
             index = desc.next;
         }
@@ -244,13 +280,14 @@ impl Collect {
     }
 }
 
-/// Descriptors in an indirect table. Not more than the ring has: virtio forbids longer chains (section 2.7.5.3.1).
+/// Descriptors in an indirect table. Virtio forbids chains longer than the ring (section 2.7.5.3.1), but drivers in use build
+/// them on small rings and QEMU takes them up to its own largest queue, so the bound is the larger of the two.
 fn indirect_count(desc: &Descriptor, head: u16, ring: u16) -> Result<u32, RingError> {
     if desc.flags & DESC_F_NEXT != 0 {
         return Err(RingError::IndirectFlags { head, what: "NEXT set" });
     }
     let count = desc.len / 16;
-    if desc.len % 16 != 0 || count == 0 || count > u32::from(ring) {
+    if desc.len % 16 != 0 || count == 0 || count > u32::from(ring).max(INDIRECT_MAX) {
         return Err(RingError::IndirectLength { head, length: desc.len });
     }
     Ok(count)

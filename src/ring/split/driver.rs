@@ -23,13 +23,21 @@ impl Buffer {
     /// A buffer that the device reads.
     #[must_use]
     pub fn readable(addr: u64, len: u32) -> Self {
-        Self { addr, len, writable: false }
+        Self {
+            addr,
+            len,
+            writable: false,
+        }
     }
 
     /// A buffer that the device writes.
     #[must_use]
     pub fn writable(addr: u64, len: u32) -> Self {
-        Self { addr, len, writable: true }
+        Self {
+            addr,
+            len,
+            writable: true,
+        }
     }
 }
 
@@ -49,9 +57,15 @@ pub struct Used {
 /// What a descriptor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
-    Free { returned: bool },
+    Free {
+        returned: bool,
+    },
     Body,
-    Head { descriptors: u16, writable: u64, published: bool },
+    Head {
+        descriptors: u16,
+        writable: u64,
+        published: bool,
+    },
 }
 
 /// The driver's side of a split ring.
@@ -148,7 +162,10 @@ impl SplitDriver {
     pub fn add(&mut self, mem: &dyn GuestAccess, chain: &[Buffer]) -> Result<HeadIndex, RingError> {
         check_chain(chain)?;
         if chain.len() > self.free.len() {
-            return Err(RingError::NoDescriptors { wanted: chain.len(), free: self.free.len() });
+            return Err(RingError::NoDescriptors {
+                wanted: chain.len(),
+                free: self.free.len(),
+            });
         }
         let taken: Vec<u16> = self.free.iter().rev().take(chain.len()).copied().collect();
         for (at, (index, buffer)) in taken.iter().zip(chain).enumerate() {
@@ -175,7 +192,12 @@ impl SplitDriver {
             bytes.extend_from_slice(&descriptor(buffer, next).to_bytes());
         }
         mem.write(table, &bytes)?;
-        let head = Descriptor { addr: table, len: bytes.len() as u32, flags: DESC_F_INDIRECT, next: 0 };
+        let head = Descriptor {
+            addr: table,
+            len: bytes.len() as u32,
+            flags: DESC_F_INDIRECT,
+            next: 0,
+        };
         mem.write(self.layout.desc_at(index), &head.to_bytes())?;
         Ok(self.take(&[index], writable_bytes(chain)))
     }
@@ -208,7 +230,11 @@ impl SplitDriver {
             return Ok(None);
         }
         if ahead > self.outstanding {
-            return Err(RingError::UsedJumped { from: self.used_idx, to, outstanding: self.outstanding });
+            return Err(RingError::UsedJumped {
+                from: self.used_idx,
+                to,
+                outstanding: self.outstanding,
+            });
         }
         let mut raw = [0; 8];
         mem.read(self.layout.used_slot(self.used_idx), &mut raw)?;
@@ -218,14 +244,23 @@ impl SplitDriver {
         let id = u32::from_le_bytes([raw[0], raw[1], raw[2], raw[3]]);
         let len = u32::from_le_bytes([raw[4], raw[5], raw[6], raw[7]]);
         let head = u16::try_from(id).ok().filter(|head| *head < self.layout.size);
-        let Some(head) = head else { return Err(RingError::UnknownHead { id }) };
+        let Some(head) = head else {
+            return Err(RingError::UnknownHead { id });
+        };
         match self.slots[usize::from(head)] {
-            Slot::Head { descriptors, writable, published: true } => {
+            Slot::Head {
+                descriptors,
+                writable,
+                published: true,
+            } => {
                 self.release(head, descriptors);
                 if u64::from(len) > writable {
                     return Err(RingError::UsedTooLong { head, len, writable });
                 }
-                Ok(Some(Used { head: HeadIndex(head), len }))
+                Ok(Some(Used {
+                    head: HeadIndex(head),
+                    len,
+                }))
             }
             Slot::Head { published: false, .. } => Err(RingError::NotPublished { head }),
             Slot::Free { returned: true } => Err(RingError::ReturnedTwice { head }),
@@ -269,7 +304,11 @@ impl SplitDriver {
             self.slots[usize::from(*index)] = Slot::Body;
             self.nexts[usize::from(*index)] = taken.get(at + 1).copied().unwrap_or(head);
         }
-        self.slots[usize::from(head)] = Slot::Head { descriptors: taken.len() as u16, writable, published: false };
+        self.slots[usize::from(head)] = Slot::Head {
+            descriptors: taken.len() as u16,
+            writable,
+            published: false,
+        };
         self.pending.push(head);
         HeadIndex(head)
     }
@@ -277,7 +316,9 @@ impl SplitDriver {
     fn release(&mut self, head: u16, descriptors: u16) {
         let mut index = head;
         for _ in 0..descriptors {
-            self.slots[usize::from(index)] = Slot::Free { returned: index == head };
+            self.slots[usize::from(index)] = Slot::Free {
+                returned: index == head,
+            };
             self.free.push(index);
             index = self.nexts[usize::from(index)];
         }
@@ -286,13 +327,19 @@ impl SplitDriver {
 
 fn check_chain(chain: &[Buffer]) -> Result<(), RingError> {
     if chain.is_empty() {
-        return Err(RingError::BadChain { reason: "it has no buffers" });
+        return Err(RingError::BadChain {
+            reason: "it has no buffers",
+        });
     }
     if chain.len() > usize::from(super::super::QUEUE_SIZE_MAX) {
-        return Err(RingError::BadChain { reason: "it has more than 32768 buffers" });
+        return Err(RingError::BadChain {
+            reason: "it has more than 32768 buffers",
+        });
     }
     if !chain.is_sorted_by_key(|buffer| buffer.writable) {
-        return Err(RingError::BadChain { reason: "a readable buffer follows a writable one" });
+        return Err(RingError::BadChain {
+            reason: "a readable buffer follows a writable one",
+        });
     }
     Ok(())
 }
@@ -302,11 +349,20 @@ fn descriptor(buffer: &Buffer, next: Option<u16>) -> Descriptor {
     if next.is_some() {
         flags |= DESC_F_NEXT;
     }
-    Descriptor { addr: buffer.addr, len: buffer.len, flags, next: next.unwrap_or(0) }
+    Descriptor {
+        addr: buffer.addr,
+        len: buffer.len,
+        flags,
+        next: next.unwrap_or(0),
+    }
 }
 
 fn writable_bytes(chain: &[Buffer]) -> u64 {
-    chain.iter().filter(|buffer| buffer.writable).map(|buffer| u64::from(buffer.len)).sum()
+    chain
+        .iter()
+        .filter(|buffer| buffer.writable)
+        .map(|buffer| u64::from(buffer.len))
+        .sum()
 }
 
 fn zero(mem: &dyn GuestAccess, address: u64, length: u64) -> Result<(), RingError> {
