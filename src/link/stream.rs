@@ -70,7 +70,14 @@ impl Stream {
     /// Takes over a connected socket and makes it non-blocking.
     pub fn new(socket: OwnedFd, dialect: Dialect) -> io::Result<Self> {
         crate::sys::fd::set_nonblocking(socket.as_fd())?;
-        Ok(Self { socket, dialect, partial: Vec::new(), fds: Vec::new(), out: VecDeque::new(), ended: false })
+        Ok(Self {
+            socket,
+            dialect,
+            partial: Vec::new(),
+            fds: Vec::new(),
+            out: VecDeque::new(),
+            ended: false,
+        })
     }
 
     /// Reads what is there: whole messages, or the end.
@@ -91,7 +98,10 @@ impl Stream {
                 Ok(None) => {}
                 Err(why) => {
                     self.ended = true;
-                    incoming.push(Incoming::Malformed { why, bytes: std::mem::take(&mut self.partial) });
+                    incoming.push(Incoming::Malformed {
+                        why,
+                        bytes: std::mem::take(&mut self.partial),
+                    });
                 }
             }
         }
@@ -102,11 +112,19 @@ impl Stream {
     pub fn queue(&mut self, bytes: &[u8], fds: Vec<OwnedFd>, split: &[usize]) {
         let mut fds = Some(fds);
         let mut start = 0;
-        let ends = split.iter().copied().filter(|end| *end < bytes.len()).chain([bytes.len()]);
+        let ends = split
+            .iter()
+            .copied()
+            .filter(|end| *end < bytes.len())
+            .chain([bytes.len()]);
         for end in ends {
             if end > start || bytes.is_empty() {
                 let bytes = bytes[start..end].to_vec();
-                self.out.push_back(Piece { bytes, sent: 0, fds: fds.take().unwrap_or_default() });
+                self.out.push_back(Piece {
+                    bytes,
+                    sent: 0,
+                    fds: fds.take().unwrap_or_default(),
+                });
                 start = end;
             }
         }
@@ -159,7 +177,9 @@ impl Stream {
         let wanted = wanted.min(buffer.len());
         match receive(self.socket.as_fd(), &mut buffer[..wanted]) {
             Ok(None) => Ok(false),
-            Ok(Some(received)) if received.len == 0 => Err(Incoming::Closed { partial: self.partial.len() }),
+            Ok(Some(received)) if received.len == 0 => Err(Incoming::Closed {
+                partial: self.partial.len(),
+            }),
             Ok(Some(received)) => {
                 self.partial.extend_from_slice(&buffer[..received.len]);
                 let room = FDS_PER_MESSAGE_MAX.saturating_sub(self.fds.len());
@@ -167,23 +187,33 @@ impl Stream {
                 Ok(true)
             }
             // the other side closed with data of ours unread
-            Err(_) => Err(Incoming::Closed { partial: self.partial.len() }),
+            Err(_) => Err(Incoming::Closed {
+                partial: self.partial.len(),
+            }),
         }
     }
 
     fn take_frame(&mut self) -> Result<Option<Frame>, String> {
-        let Some(header) = Header::decode(self.dialect, &self.partial) else { return Ok(None) };
+        let Some(header) = Header::decode(self.dialect, &self.partial) else {
+            return Ok(None);
+        };
         let header_len = self.dialect.header_len();
         let size = header.size as usize;
         if size > PAYLOAD_MAX {
-            return Err(format!("the header announces {size} bytes of payload, more than {PAYLOAD_MAX}"));
+            return Err(format!(
+                "the header announces {size} bytes of payload, more than {PAYLOAD_MAX}"
+            ));
         }
         if self.partial.len() < header_len + size {
             return Ok(None);
         }
         let payload = self.partial.split_off(header_len);
         self.partial.clear();
-        Ok(Some(Frame { header, payload, fds: std::mem::take(&mut self.fds) }))
+        Ok(Some(Frame {
+            header,
+            payload,
+            fds: std::mem::take(&mut self.fds),
+        }))
     }
 }
 
@@ -194,11 +224,19 @@ mod tests {
 
     fn pair() -> (Stream, Stream) {
         let (a, b) = socket_pair().unwrap();
-        (Stream::new(a, Dialect::VhostUser).unwrap(), Stream::new(b, Dialect::VhostUser).unwrap())
+        (
+            Stream::new(a, Dialect::VhostUser).unwrap(),
+            Stream::new(b, Dialect::VhostUser).unwrap(),
+        )
     }
 
     fn message(request: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Header { request, flags: 1, size: payload.len() as u32 }.encode(Dialect::VhostUser);
+        let mut bytes = Header {
+            request,
+            flags: 1,
+            size: payload.len() as u32,
+        }
+        .encode(Dialect::VhostUser);
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -207,7 +245,11 @@ mod tests {
     fn descriptors_stay_with_their_message_when_messages_run_together() {
         let (mut a, mut b) = pair();
         a.queue(&message(1, b""), Vec::new(), &[]);
-        a.queue(&message(5, b"12345678"), vec![eventfd().unwrap(), eventfd().unwrap()], &[]);
+        a.queue(
+            &message(5, b"12345678"),
+            vec![eventfd().unwrap(), eventfd().unwrap()],
+            &[],
+        );
         a.queue(&message(2, b"x"), vec![eventfd().unwrap()], &[]);
         a.flush().unwrap();
         let counts: Vec<(u32, usize)> = b
@@ -239,7 +281,16 @@ mod tests {
     #[test]
     fn a_size_of_4_gib_ends_the_stream_without_taking_memory() {
         let (mut a, mut b) = pair();
-        a.queue(&Header { request: 1, flags: 1, size: u32::MAX }.encode(Dialect::VhostUser), Vec::new(), &[]);
+        a.queue(
+            &Header {
+                request: 1,
+                flags: 1,
+                size: u32::MAX,
+            }
+            .encode(Dialect::VhostUser),
+            Vec::new(),
+            &[],
+        );
         a.flush().unwrap();
         assert!(matches!(&b.read()[..], [Incoming::Malformed { why, .. }] if why.contains("4294967295")));
         assert!(b.read().is_empty() && !b.is_open());

@@ -167,7 +167,9 @@ impl fmt::Display for EventKind {
                 }
                 Ok(())
             }
-            EventKind::Malformed { channel, why, bytes, .. } => {
+            EventKind::Malformed {
+                channel, why, bytes, ..
+            } => {
                 write!(f, "malformed on {channel}: {why}:")?;
                 bytes.iter().take(24).try_for_each(|b| write!(f, " {b:02x}"))
             }
@@ -178,7 +180,9 @@ impl fmt::Display for EventKind {
             EventKind::Call { ring, count: 1 } => write!(f, "call ring={ring}"),
             EventKind::Call { ring, count } => write!(f, "call ring={ring} x{count}"),
             EventKind::RingError { ring } => write!(f, "error ring={ring}"),
-            EventKind::Closed { channel, partial: 0, .. } => write!(f, "closed {channel}"),
+            EventKind::Closed {
+                channel, partial: 0, ..
+            } => write!(f, "closed {channel}"),
             EventKind::Closed { channel, partial, .. } => {
                 write!(f, "closed {channel} after {partial} bytes of a message")
             }

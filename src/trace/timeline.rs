@@ -17,7 +17,11 @@ pub struct Timeline {
 impl Timeline {
     /// An empty timeline of peers with these names.
     pub fn new(clock: Clock, names: Vec<String>) -> Self {
-        Self { clock, events: Vec::new(), names }
+        Self {
+            clock,
+            events: Vec::new(),
+            names,
+        }
     }
 
     /// Adds an event that happens now. `None` once [`EVENTS_MAX`] is reached.
@@ -25,7 +29,12 @@ impl Timeline {
         if self.events.len() >= EVENTS_MAX {
             return None;
         }
-        self.events.push(Event { at: self.clock.now(), peer, link, kind });
+        self.events.push(Event {
+            at: self.clock.now(),
+            peer,
+            link,
+            kind,
+        });
         Some(Seq(self.events.len() - 1))
     }
 
@@ -66,7 +75,9 @@ impl Timeline {
 
     /// One line about an event: time, who, what.
     pub fn line(&self, seq: Seq) -> String {
-        let Some(event) = self.get(seq) else { return String::new() };
+        let Some(event) = self.get(seq) else {
+            return String::new();
+        };
         let who = event.peer.map_or("", |p| self.name(p));
         let width = self.names.iter().map(String::len).max().unwrap_or(0);
         format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), event.kind)
@@ -75,8 +86,11 @@ impl Timeline {
     /// Lines about the last `count` events, oldest first; steps are left out.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let shown = |event: &Event| !matches!(event.kind, EventKind::Step { .. });
-        let mut seqs: Vec<usize> =
-            (0..self.events.len()).rev().filter(|i| shown(&self.events[*i])).take(count).collect();
+        let mut seqs: Vec<usize> = (0..self.events.len())
+            .rev()
+            .filter(|i| shown(&self.events[*i]))
+            .take(count)
+            .collect();
         seqs.reverse();
         seqs.into_iter().map(|i| self.line(Seq(i))).collect()
     }
