@@ -31,7 +31,7 @@ pub enum Processed {
 }
 
 /// A virtio device as a state machine.
-pub trait DeviceModel {
+pub trait DeviceModel: std::fmt::Debug + Send {
     /// Virtio device id (1 net, 2 block, 4 entropy, ...).
     fn device_id(&self) -> u32;
 
