@@ -10,6 +10,9 @@ pub mod generic;
 pub mod net;
 mod pool;
 mod serve;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 pub use error::DeviceError;
 pub use pool::BufferPool;
