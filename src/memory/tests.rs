@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
@@ -65,7 +66,7 @@ fn both_sides_see_the_same_bytes_whatever_the_backing() {
             };
             assert_eq!(offsets, [first_offset, second]);
             let table = table_of(&memory);
-            for region in memory.regions() {
+            for (index, region) in memory.regions().iter().enumerate() {
                 let (first, last) = (region.guest_address, region.guest_address + region.size - 4);
                 memory.write(first, b"head").unwrap();
                 table.write(last, b"tail").unwrap();
@@ -74,6 +75,11 @@ fn both_sides_see_the_same_bytes_whatever_the_backing() {
                 assert_eq!(&seen, b"head");
                 memory.read(last, &mut seen).unwrap();
                 assert_eq!(&seen, b"tail");
+                // The file itself is the witness: both mappings could be wrong alike.
+                File::from(memory.dup(index).unwrap())
+                    .read_exact_at(&mut seen, region.mmap_offset)
+                    .unwrap();
+                assert_eq!(&seen, b"head");
                 table.store_u16(first + 8, 0x1234, Ordering::Release).unwrap();
                 assert_eq!(memory.load_u16(first + 8, Ordering::Acquire), Ok(0x1234));
                 assert_eq!(table.user_to_guest(memory.guest_to_user(last).unwrap()), Ok(last));
