@@ -20,11 +20,7 @@ impl DirtyLog {
     /// Maps `size` bytes of the log's file from `offset`.
     pub fn map(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MemoryError> {
         if size == 0 {
-            return Err(MemoryError::PastLog {
-                address: 0,
-                length: 0,
-                log_size: 0,
-            });
+            return Err(MemoryError::EmptyLog);
         }
         Ok(Self {
             map: FileMap::new(fd, offset, size)?,
@@ -46,21 +42,28 @@ impl DirtyLog {
 
     /// Sets the bit of every page in `address..address + length`, by atomic OR; nothing is set if one has no bit.
     pub fn mark(&self, address: u64, length: u64) -> Result<(), MemoryError> {
+        self.check(address, length)?;
         if length == 0 {
             return Ok(());
         }
+        let last = (address + (length - 1)) / LOG_PAGE_BYTES;
+        for page in address / LOG_PAGE_BYTES..=last {
+            // Release: whoever sees the bit sees the bytes that were written before it.
+            self.byte(page / 8).fetch_or(1 << (page % 8), Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether every page of `address..address + length` has a bit.
+    pub fn check(&self, address: u64, length: u64) -> Result<(), MemoryError> {
         let past = || MemoryError::PastLog {
             address,
             length,
             log_size: self.size(),
         };
-        let last = address.checked_add(length - 1).ok_or_else(past)? / LOG_PAGE_BYTES;
-        if last / 8 >= self.size() {
+        let last = address.checked_add(length.saturating_sub(1)).ok_or_else(past)?;
+        if length > 0 && last / LOG_PAGE_BYTES / 8 >= self.size() {
             return Err(past());
-        }
-        for page in address / LOG_PAGE_BYTES..=last {
-            // Release: whoever sees the bit sees the bytes that were written before it.
-            self.byte(page / 8).fetch_or(1 << (page % 8), Ordering::Release);
         }
         Ok(())
     }
@@ -110,6 +113,7 @@ impl GuestAccess for LoggedAccess<'_> {
     }
 
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), MemoryError> {
+        self.log.check(gpa, from.len() as u64)?;
         // Marked after the write: a bit taken before it would let the page be copied with its old content.
         self.memory.write(gpa, from)?;
         self.log.mark(gpa, from.len() as u64)
@@ -120,6 +124,7 @@ impl GuestAccess for LoggedAccess<'_> {
     }
 
     fn store_u16(&self, gpa: u64, value: u16, order: Ordering) -> Result<(), MemoryError> {
+        self.log.check(gpa, 2)?;
         self.memory.store_u16(gpa, value, order)?;
         self.log.mark(gpa, 2)
     }

@@ -145,6 +145,9 @@ pub enum MemoryError {
         /// Bytes in the log.
         log_size: u64,
     },
+    /// A dirty log of no bytes.
+    #[error("dirty log has size 0")]
+    EmptyLog,
     /// An inflight area whose shape or content contradicts itself.
     #[error("inflight area: {what} is {value}, allowed is {allowed}")]
     BadInflight {

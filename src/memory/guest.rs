@@ -191,14 +191,18 @@ impl GuestMemory {
         match self.options.backing {
             Backing::PerRegion => Ok((sealed_memfd(end_of(first)?)?, first)),
             Backing::OneFile => {
-                let (file, offset) = match self.shared.take() {
-                    Some((file, length)) => (file, first + (length - first).next_multiple_of(FILE_ALIGN_BYTES)),
+                let clone = |file: &File| file.try_clone().map_err(|error| MemoryError::io("dup", &error));
+                let (file, offset) = match &self.shared {
+                    Some((file, length)) => (
+                        clone(file)?,
+                        first + (length - first).next_multiple_of(FILE_ALIGN_BYTES),
+                    ),
                     None => (File::from(sealed_memfd(first)?), first),
                 };
                 let end = end_of(offset)?;
                 file.set_len(end)
                     .map_err(|error| MemoryError::io("ftruncate", &error))?;
-                let fd = file.try_clone().map_err(|error| MemoryError::io("dup", &error))?;
+                let fd = clone(&file)?;
                 self.shared = Some((file, end));
                 Ok((fd.into(), offset))
             }

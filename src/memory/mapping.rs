@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -343,8 +343,7 @@ pub(crate) fn check_desc(desc: &MemRegionDesc) -> Result<(), MemoryError> {
 
 fn check_size(file: &File, offset: u64, size: u64) -> Result<(), MemoryError> {
     let meta = file.metadata().map_err(|error| MemoryError::io("fstat", &error))?;
-    let kind = meta.file_type();
-    if !kind.is_file() || kind.is_fifo() {
+    if !meta.file_type().is_file() {
         return Err(MemoryError::NotAFile { mode: meta.mode() });
     }
     let file_size = meta.len();

@@ -10,6 +10,9 @@ mod guest;
 mod inflight;
 mod mapping;
 mod table;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 use std::sync::atomic::Ordering;
 

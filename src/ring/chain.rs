@@ -79,7 +79,7 @@ fn parts(buffers: &[(u64, u32)], skip: u64, length: usize) -> impl Iterator<Item
         }
         let take = (len - skip).min((length - done) as u64) as usize;
         let part = Part {
-            address: address + skip,
+            address: address.saturating_add(skip),
             from: done,
             to: done + take,
         };

@@ -2,6 +2,9 @@
 
 pub mod device;
 pub mod driver;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 /// The buffer continues in another descriptor.
 pub const DESC_F_NEXT: u16 = 0x1;

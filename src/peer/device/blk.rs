@@ -202,7 +202,7 @@ impl Blk {
 
     /// Discard zeroes too, so that what is read afterwards is defined.
     fn zero_segments(&mut self, chain: &Chain, mem: &dyn GuestAccess, given: u64) -> Result<u8, DeviceError> {
-        if given == 0 || given % SEGMENT_BYTES as u64 != 0 || given > (SEGMENTS_MAX * SEGMENT_BYTES) as u64 {
+        if given == 0 || !given.is_multiple_of(SEGMENT_BYTES as u64) || given > (SEGMENTS_MAX * SEGMENT_BYTES) as u64 {
             return Ok(S_IOERR);
         }
         let bytes = chain.read_range(mem, HEADER_BYTES, given as usize)?;
@@ -221,7 +221,7 @@ impl Blk {
 
     /// The range of the disk, if it is whole sectors inside the disk and not too long for one request.
     fn range(&self, sector: u64, length: u64) -> Option<std::ops::Range<usize>> {
-        if length % SECTOR_BYTES as u64 != 0 || length > DATA_BYTES_MAX {
+        if !length.is_multiple_of(SECTOR_BYTES as u64) || length > DATA_BYTES_MAX {
             return None;
         }
         let start = sector.checked_mul(SECTOR_BYTES as u64)?;

@@ -11,7 +11,6 @@ pub const FRAME_BYTES_MAX: usize = 0xffff;
 /// Bytes of a disk sector.
 pub const SECTOR_BYTES: usize = 512;
 
-const MARK_AT: usize = 14;
 const SEQ_AT: usize = 18;
 const SEED_AT: usize = 26;
 const LENGTH_AT: usize = 34;

@@ -10,6 +10,9 @@ pub mod generic;
 pub mod net;
 mod pool;
 mod serve;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests;
 
 pub use error::DeviceError;
 pub use pool::BufferPool;
@@ -31,7 +34,7 @@ pub enum Processed {
 }
 
 /// A virtio device as a state machine.
-pub trait DeviceModel {
+pub trait DeviceModel: std::fmt::Debug + Send {
     /// Virtio device id (1 net, 2 block, 4 entropy, ...).
     fn device_id(&self) -> u32;
 

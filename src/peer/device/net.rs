@@ -140,7 +140,7 @@ impl Net {
 
     /// Queues a frame for delivery on the receiving ring `ring`.
     pub fn inject(&mut self, ring: u16, frame: Vec<u8>) -> Result<(), DeviceError> {
-        if ring % 2 != 0 || ring >= self.queues() {
+        if !ring.is_multiple_of(2) || ring >= self.queues() {
             return Err(DeviceError::NoRing {
                 ring,
                 queues: self.queues(),
@@ -302,12 +302,12 @@ impl DeviceModel for Net {
     }
 
     fn ready(&self, ring: u16) -> bool {
-        ring % 2 != 0 || self.waiting(ring) > 0
+        !ring.is_multiple_of(2) || self.waiting(ring) > 0
     }
 
     fn process(&mut self, ring: u16, chain: &Chain, mem: &dyn GuestAccess) -> Result<Processed, DeviceError> {
         self.check_ring(ring)?;
-        if ring % 2 == 0 {
+        if ring.is_multiple_of(2) {
             return self.receive(ring, chain, mem);
         }
         self.transmit(ring, chain, mem)?;
@@ -321,7 +321,7 @@ impl DeviceModel for Net {
         _mem: &dyn GuestAccess,
     ) -> Result<Processed, DeviceError> {
         self.check_ring(ring)?;
-        if ring % 2 == 0 {
+        if ring.is_multiple_of(2) {
             return Ok(Processed::Deferred);
         }
         self.stats.discarded += 1;

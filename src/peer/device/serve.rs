@@ -39,7 +39,17 @@ pub fn serve_ring(
         if enabled && !model.ready(ring) {
             break;
         }
-        let Some(chain) = device.pop(ring_mem)? else { break };
+        let Some(chain) = device.pop(ring_mem)? else {
+            if !device.event_idx() {
+                break;
+            }
+            // Ask for a kick, then look again: what was published in between brings none.
+            device.set_avail_event(ring_mem, device.base())?;
+            if device.available(ring_mem)? == 0 {
+                break;
+            }
+            continue;
+        };
         let done = if enabled {
             model.process(ring, &chain, mem)?
         } else {

@@ -80,6 +80,12 @@ impl SplitDevice {
         self.event_idx = on;
     }
 
+    /// Whether VIRTIO_RING_F_EVENT_IDX is on.
+    #[must_use]
+    pub fn event_idx(&self) -> bool {
+        self.event_idx
+    }
+
     /// Chains the driver has made available and that were not taken.
     pub fn available(&self, mem: &dyn GuestAccess) -> Result<u16, RingError> {
         let to = mem.load_u16(self.layout.avail_idx(), Ordering::Acquire)?;
@@ -287,7 +293,7 @@ fn indirect_count(desc: &Descriptor, head: u16, ring: u16) -> Result<u32, RingEr
         return Err(RingError::IndirectFlags { head, what: "NEXT set" });
     }
     let count = desc.len / 16;
-    if desc.len % 16 != 0 || count == 0 || count > u32::from(ring).max(INDIRECT_MAX) {
+    if !desc.len.is_multiple_of(16) || count == 0 || count > u32::from(ring).max(INDIRECT_MAX) {
         return Err(RingError::IndirectLength { head, length: desc.len });
     }
     Ok(count)

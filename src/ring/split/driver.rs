@@ -1,9 +1,10 @@
 //! The driver's side of a split ring, which is also the judge of what the device returns.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::memory::GuestAccess;
-use crate::ring::{RingError, SplitLayout};
+use crate::ring::{QUEUE_SIZE_MAX, RingError, SplitLayout};
 
 use super::{AVAIL_F_NO_INTERRUPT, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, Descriptor};
 use super::{USED_F_NO_NOTIFY, event_passed};
@@ -75,7 +76,8 @@ pub struct SplitDriver {
     slots: Vec<Slot>,
     /// Where each descriptor's chain continues; the driver's own copy, which the device cannot change.
     nexts: Vec<u16>,
-    free: Vec<u16>,
+    /// First in, first out: a descriptor rests as long as possible, so that a chain returned twice is noticed.
+    free: VecDeque<u16>,
     /// Heads added and not yet published, in order.
     pending: Vec<u16>,
     avail_idx: u16,
@@ -100,8 +102,7 @@ impl SplitDriver {
             layout,
             slots: vec![Slot::Free { returned: false }; usize::from(size)],
             nexts: vec![0; usize::from(size)],
-            // Popped from the end, so the first chain begins at descriptor 0.
-            free: (0..size).rev().collect(),
+            free: (0..size).collect(),
             pending: Vec::new(),
             avail_idx: base,
             used_idx: base,
@@ -167,7 +168,7 @@ impl SplitDriver {
                 free: self.free.len(),
             });
         }
-        let taken: Vec<u16> = self.free.iter().rev().take(chain.len()).copied().collect();
+        let taken: Vec<u16> = self.free.iter().take(chain.len()).copied().collect();
         for (at, (index, buffer)) in taken.iter().zip(chain).enumerate() {
             let next = taken.get(at + 1).copied();
             mem.write(self.layout.desc_at(*index), &descriptor(buffer, next).to_bytes())?;
@@ -183,7 +184,7 @@ impl SplitDriver {
         table: u64,
     ) -> Result<HeadIndex, RingError> {
         check_chain(chain)?;
-        let Some(index) = self.free.last().copied() else {
+        let Some(index) = self.free.front().copied() else {
             return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
         };
         let mut bytes = Vec::with_capacity(chain.len() * Descriptor::BYTES);
@@ -299,7 +300,7 @@ impl SplitDriver {
 
     fn take(&mut self, taken: &[u16], writable: u64) -> HeadIndex {
         let head = taken[0];
-        self.free.truncate(self.free.len() - taken.len());
+        self.free.drain(..taken.len());
         for (at, index) in taken.iter().enumerate() {
             self.slots[usize::from(*index)] = Slot::Body;
             self.nexts[usize::from(*index)] = taken.get(at + 1).copied().unwrap_or(head);
@@ -319,7 +320,7 @@ impl SplitDriver {
             self.slots[usize::from(index)] = Slot::Free {
                 returned: index == head,
             };
-            self.free.push(index);
+            self.free.push_back(index);
             index = self.nexts[usize::from(index)];
         }
     }
@@ -331,7 +332,7 @@ fn check_chain(chain: &[Buffer]) -> Result<(), RingError> {
             reason: "it has no buffers",
         });
     }
-    if chain.len() > usize::from(super::super::QUEUE_SIZE_MAX) {
+    if chain.len() > usize::from(QUEUE_SIZE_MAX) {
         return Err(RingError::BadChain {
             reason: "it has more than 32768 buffers",
         });

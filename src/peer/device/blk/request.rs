@@ -7,6 +7,8 @@ use crate::ring::Buffer;
 use super::{S_IOERR, S_OK, T_DISCARD, T_FLUSH, T_GET_ID, T_IN, T_OUT, T_WRITE_ZEROES};
 
 const HEADER_BYTES: u32 = 16;
+/// Header and status share a piece of the pool.
+const ENDS_BYTES: u32 = HEADER_BYTES + 1;
 /// What the status byte holds until the device writes it; no status of virtio.
 const STATUS_UNSET: u8 = 0xff;
 
@@ -92,11 +94,11 @@ impl BlkRequest {
     /// Lays a request into guest memory.
     pub fn build(mem: &dyn GuestAccess, pool: &mut BufferPool, op: &BlkOp, sector: u64) -> Result<Self, DeviceError> {
         let (give, take) = op.data(sector);
-        let header = pool.alloc(HEADER_BYTES)?;
+        let header = pool.alloc(ENDS_BYTES)?;
         let mut request = Self {
             header,
             data: None,
-            status: 0,
+            status: header + u64::from(HEADER_BYTES),
         };
         let laid = request.lay(mem, pool, op.kind(), sector, &give, take);
         if let Err(error) = laid {
@@ -140,16 +142,10 @@ impl BlkRequest {
 
     /// Gives the buffers back.
     pub fn release(self, pool: &mut BufferPool) -> Result<(), DeviceError> {
-        pool.free(self.header)?;
         if let Some(data) = self.data {
             pool.free(data.addr)?;
         }
-        // A request that could not be laid out has no status byte yet.
-        if self.status != 0 {
-            pool.free(self.status)
-        } else {
-            Ok(())
-        }
+        pool.free(self.header)
     }
 
     fn lay(
@@ -172,7 +168,7 @@ impl BlkRequest {
         } else if take > 0 {
             self.data = Some(Buffer::writable(pool.alloc(take)?, take));
         }
-        self.status = pool.alloc(1)?;
+
         mem.write(self.status, &[STATUS_UNSET])?;
         Ok(())
     }
