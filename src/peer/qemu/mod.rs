@@ -15,10 +15,20 @@
 
 mod command;
 mod device;
+mod driver;
 mod error;
 mod exchange;
+mod lines;
 mod mailbox;
+mod pci;
+mod qmp;
+mod qtest;
+mod ring;
+mod session;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use command::{Attach, ChardevEnd, Firmware, QemuCommand, QemuConfig, QmpCall, Sockets};
 pub use device::{Attachment, DeviceKind, Property, QemuDevice, Value};
