@@ -1,3 +1,4 @@
 //! The peer room.
 
+pub mod device;
 pub mod qemu;
