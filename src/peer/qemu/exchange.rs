@@ -122,14 +122,14 @@ pub enum Command {
         /// The Ethernet frame.
         frame: Vec<u8>,
     },
-    /// Posts `buffers` receive buffers of 4096 bytes and kicks; completes at once.
+    /// Posts `buffers` receive buffers of 4096 bytes and kicks; completes at once. A used buffer is not posted again.
     NetPost {
         /// The receive ring (even).
         ring: u16,
         /// How many.
         buffers: u16,
     },
-    /// Waits for one frame (header removed). Posts buffers first if the ring has none.
+    /// Waits for one frame (header removed). Posts 8 buffers first if the ring has none left and no frame waits.
     NetReceive {
         /// The receive ring (even).
         ring: u16,

@@ -5,13 +5,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
+use std::time::Duration;
 
 use super::error::{Channel, QemuError};
+use super::mailbox::Bell;
+use crate::sys::clock::{Clock, Moment};
+use crate::sys::poll::{self, Interest};
 
 /// The longest line taken from QEMU: a `read` of the largest access in hexadecimal stays far below.
 const LINE_BYTES_MAX: usize = 16 << 20;
@@ -19,21 +18,32 @@ const LINE_BYTES_MAX: usize = 16 << 20;
 /// The moment after which nothing is waited for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
-    end: Instant,
+    clock: Clock,
+    end: Moment,
     lifetime: Duration,
 }
 
 impl Deadline {
     pub(super) fn after(lifetime: Duration) -> Self {
+        let end = Moment {
+            ns: lifetime.as_nanos().try_into().unwrap_or(u64::MAX),
+        };
         Self {
-            end: Instant::now() + lifetime,
+            clock: Clock::start(),
+            end,
             lifetime,
         }
     }
 
+    /// `None` once it has passed.
     pub(super) fn remaining(self) -> Option<Duration> {
-        let left = self.end.saturating_duration_since(Instant::now());
+        let left = self.clock.until(self.end);
         (!left.is_zero()).then_some(left)
+    }
+
+    /// How long it was away when it was set.
+    pub(super) fn lifetime(self) -> Duration {
+        self.lifetime
     }
 }
 
@@ -41,7 +51,7 @@ impl Deadline {
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) deadline: Deadline,
-    pub(super) stop: Arc<EventFd>,
+    pub(super) stop: Arc<Bell>,
 }
 
 impl Limits {
@@ -56,19 +66,24 @@ impl Limits {
 
 /// Waits until one of `fds` is ready or `timeout` is over. True at its index if a descriptor has anything to say.
 pub(super) fn wait_any<const N: usize>(
-    fds: [(BorrowedFd<'_>, PollFlags); N],
+    fds: [BorrowedFd<'_>; N],
     timeout: Option<Duration>,
 ) -> Result<[bool; N], QemuError> {
-    let mut polled = fds.map(|(fd, flags)| PollFd::new(fd, flags));
-    // Rounded up: a wait must not end before its deadline, or it would spin through the last millisecond.
-    let timeout = match timeout {
-        None => PollTimeout::NONE,
-        Some(left) => PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX),
-    };
-    match poll(&mut polled, timeout) {
-        Ok(_) | Err(Errno::EINTR) => Ok(polled.map(|fd| fd.any().unwrap_or(true))),
-        Err(errno) => Err(QemuError::io("poll", &errno.into())),
-    }
+    let mut token = 0..;
+    let interests = fds.map(|fd| Interest {
+        fd,
+        write: false,
+        token: token.next().unwrap_or(N),
+    });
+    ready(&interests, timeout)
+}
+
+fn ready<const N: usize>(
+    interests: &[Interest<'_, usize>; N],
+    timeout: Option<Duration>,
+) -> Result<[bool; N], QemuError> {
+    let tokens = poll::wait(interests, timeout).map_err(|error| QemuError::io("poll", &error))?;
+    Ok(std::array::from_fn(|index| tokens.contains(&index)))
 }
 
 /// One connection from QEMU.
@@ -99,7 +114,7 @@ impl LineSocket {
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    wait(channel, &limits, listener.as_fd(), PollFlags::POLLIN, "connect")?;
+                    wait(channel, &limits, listener.as_fd(), false, "connect")?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
@@ -113,13 +128,7 @@ impl LineSocket {
             match self.stream.write(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    wait(
-                        self.channel,
-                        &self.limits,
-                        self.stream.as_fd(),
-                        PollFlags::POLLOUT,
-                        outstanding,
-                    )?;
+                    wait(self.channel, &self.limits, self.stream.as_fd(), true, outstanding)?;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.lost(&error, outstanding)),
@@ -134,13 +143,7 @@ impl LineSocket {
             if let Some(line) = self.try_line(outstanding)? {
                 return Ok(line);
             }
-            wait(
-                self.channel,
-                &self.limits,
-                self.stream.as_fd(),
-                PollFlags::POLLIN,
-                outstanding,
-            )?;
+            wait(self.channel, &self.limits, self.stream.as_fd(), false, outstanding)?;
         }
     }
 
@@ -205,14 +208,19 @@ fn wait(
     channel: Channel,
     limits: &Limits,
     fd: BorrowedFd<'_>,
-    flags: PollFlags,
+    write: bool,
     outstanding: &str,
 ) -> Result<(), QemuError> {
     let left = limits
         .deadline
         .remaining()
         .ok_or_else(|| limits.timed_out(channel, outstanding))?;
-    let [_, stopped] = wait_any([(fd, flags), (limits.stop.as_fd(), PollFlags::POLLIN)], Some(left))?;
+    let stop = Interest {
+        fd: limits.stop.as_fd(),
+        write: false,
+        token: 1,
+    };
+    let [_, stopped] = ready(&[Interest { fd, write, token: 0 }, stop], Some(left))?;
     if stopped {
         return Err(QemuError::Stopped {
             outstanding: outstanding.to_owned(),
@@ -223,14 +231,13 @@ fn wait(
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::mailbox;
     use super::*;
 
     /// A socket as QEMU's end sees it, and ours.
-    pub(in super::super) fn pair(channel: Channel, lifetime: Duration) -> (UnixStream, LineSocket, Arc<EventFd>) {
+    pub(in super::super) fn pair(channel: Channel, lifetime: Duration) -> (UnixStream, LineSocket, Arc<Bell>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let stop = Arc::new(mailbox::bell().unwrap());
+        let stop = Arc::new(Bell::new().unwrap());
         let limits = Limits {
             deadline: Deadline::after(lifetime),
             stop: stop.clone(),
@@ -267,7 +274,7 @@ pub(super) mod tests {
             matches!(socket.line("readb 0x0"), Err(QemuError::TimedOut { outstanding, .. }) if outstanding == "readb 0x0")
         );
         let (_qemu, mut socket, stop) = pair(Channel::Qtest, Duration::from_secs(60));
-        mailbox::ring(&stop);
+        stop.ring();
         assert!(matches!(socket.line("x"), Err(QemuError::Stopped { .. })));
     }
 }

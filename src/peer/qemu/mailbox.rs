@@ -1,39 +1,65 @@
 //! A queue between threads with an eventfd that is readable while the queue holds something, so that `poll(2)` can wait for it.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
 use super::error::QemuError;
+use crate::sys::fd;
+
+/// An eventfd: rung by one thread, polled by another.
+#[derive(Debug)]
+pub(super) struct Bell(OwnedFd);
+
+impl Bell {
+    pub(super) fn new() -> Result<Self, QemuError> {
+        fd::eventfd()
+            .map(Self)
+            .map_err(|error| QemuError::io("eventfd", &error))
+    }
+
+    /// Makes it readable. It is an eventfd that only this type holds, so this cannot fail in a way that matters.
+    pub(super) fn ring(&self) {
+        let _ = fd::signal_event(self.0.as_fd());
+    }
+
+    /// Takes the readability away; true if it was there.
+    fn silence(&self) -> bool {
+        matches!(fd::drain_event(self.0.as_fd()), Ok(Some(_)))
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 /// Many producers, one consumer.
 #[derive(Debug)]
 pub(super) struct Mailbox<T> {
     queue: Mutex<VecDeque<T>>,
-    bell: EventFd,
+    bell: Bell,
 }
 
 impl<T> Mailbox<T> {
     pub(super) fn new() -> Result<Self, QemuError> {
         Ok(Self {
             queue: Mutex::new(VecDeque::new()),
-            bell: bell()?,
+            bell: Bell::new()?,
         })
     }
 
     pub(super) fn push(&self, item: T) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.push_back(item);
-        ring(&self.bell);
+        self.bell.ring();
     }
 
     /// Everything that waits. The bell is silenced under the lock, so a later push rings again.
     pub(super) fn take_all(&self) -> VecDeque<T> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        // EAGAIN: nothing had been pushed.
-        let _ = self.bell.read();
+        self.bell.silence();
         std::mem::take(&mut *queue)
     }
 }
@@ -44,17 +70,6 @@ impl<T> AsFd for Mailbox<T> {
     }
 }
 
-/// A new eventfd that never blocks.
-pub(super) fn bell() -> Result<EventFd, QemuError> {
-    EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-        .map_err(|errno| QemuError::io("eventfd", &errno.into()))
-}
-
-/// Makes `bell` readable. EAGAIN means that the counter is full: it is readable already.
-pub(super) fn ring(bell: &EventFd) {
-    let _ = bell.write(1);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,10 +78,12 @@ mod tests {
     #[test]
     fn bell_rings_exactly_while_something_waits() {
         let mailbox = Mailbox::new().unwrap();
-        assert!(mailbox.bell.read().is_err());
+        assert!(!mailbox.bell.silence());
         mailbox.push(1);
         mailbox.push(2);
-        assert_eq!(mailbox.take_all(), [1, 2]);
-        assert!(mailbox.bell.read().is_err());
+        assert!(mailbox.bell.silence());
+        mailbox.push(3);
+        assert_eq!(mailbox.take_all(), [1, 2, 3]);
+        assert!(!mailbox.bell.silence());
     }
 }

@@ -144,12 +144,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use nix::sys::eventfd::EventFd;
-
     use super::super::lines::tests::pair;
+    use super::super::mailbox::Bell;
     use super::*;
 
-    fn open() -> (UnixStream, QmpClient, Arc<EventFd>) {
+    fn open() -> (UnixStream, QmpClient, Arc<Bell>) {
         let (mut qemu, socket, stop) = pair(Channel::Qmp, Duration::from_secs(5));
         qemu.write_all(b"{\"QMP\": {\"version\": {}}}\r\n{\"return\": {}, \"id\": 0}\r\n")
             .unwrap();

@@ -1,11 +1,12 @@
 //! The part of the guest: carries out commands over qtest and remembers which of them wait for the device.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::driver::{F_VERSION_1, VirtioPci};
 use super::error::QemuError;
 use super::exchange::{BlkAnswer, BlkRequest, Chain, Command, CommandId, DriverState, Outcome, Used};
+use super::lines::Deadline;
 use super::qtest::{Batch, QtestClient};
 use super::ring::BUFFER_BYTES;
 
@@ -39,8 +40,7 @@ struct Waiting {
     ring: u16,
     /// The chain and what to make of it; a received frame if `None`.
     chain: Option<(u16, Wanted)>,
-    until: Instant,
-    within: Duration,
+    deadline: Deadline,
 }
 
 /// A receive ring's frames.
@@ -231,15 +231,14 @@ impl Session {
                 self.end_waits(ring, &error, results);
             }
         }
-        let now = Instant::now();
         for index in (0..self.waiting.len()).rev() {
-            if self.waiting[index].until <= now {
+            if self.waiting[index].deadline.remaining().is_none() {
                 let late = self.waiting.remove(index);
                 results.push((
                     late.id,
                     Err(QemuError::NotUsed {
                         ring: late.ring,
-                        within: late.within,
+                        within: late.deadline.lifetime(),
                     }),
                 ));
             }
@@ -282,8 +281,7 @@ impl Session {
             id,
             ring,
             chain,
-            until: Instant::now() + within,
-            within,
+            deadline: Deadline::after(within),
         });
     }
 

@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nix::poll::PollFlags;
-use nix::sys::eventfd::EventFd;
-
 use super::command::Sockets;
 use super::error::{Channel, QemuError};
 use super::exchange::{Command, CommandId, Completion, Outcome};
 use super::lines::{Deadline, Limits, LineSocket, wait_any};
-use super::mailbox::{self, Mailbox};
+use super::mailbox::{Bell, Mailbox};
 use super::qmp::{Incoming, QmpClient};
 use super::qtest::QtestClient;
 use super::session::{Results, Session};
@@ -32,7 +29,7 @@ pub struct QemuHandle {
     qmp_orders: Arc<Orders>,
     qtest_orders: Arc<Orders>,
     completions: Arc<Mailbox<Completion>>,
-    stop: Arc<EventFd>,
+    stop: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
     sockets: Sockets,
 }
@@ -46,7 +43,7 @@ impl QemuHandle {
     pub fn listen(sockets: &Sockets, lifetime: Duration) -> Result<Self, QemuError> {
         let qmp = bind(sockets, Channel::Qmp)?;
         let qtest = bind(sockets, Channel::Qtest)?;
-        let stop = Arc::new(mailbox::bell()?);
+        let stop = Arc::new(Bell::new()?);
         let limits = Limits {
             deadline: Deadline::after(lifetime),
             stop: stop.clone(),
@@ -109,7 +106,7 @@ impl QemuHandle {
 
 impl Drop for QemuHandle {
     fn drop(&mut self) {
-        mailbox::ring(&self.stop);
+        self.stop.ring();
         for thread in self.threads.drain(..) {
             // Returns soon: every wait of a worker ends when `stop` is rung. A panic of its own has been printed already.
             let _ = thread.join();
@@ -178,9 +175,9 @@ impl Worker {
             // A broken channel shows here, whichever command met it first.
             let [stopped, _, spoke] = wait_any(
                 [
-                    (self.limits.stop.as_fd(), PollFlags::POLLIN),
-                    (self.orders.as_fd(), PollFlags::POLLIN),
-                    (session.client().socket().as_fd(), PollFlags::POLLIN),
+                    self.limits.stop.as_fd(),
+                    self.orders.as_fd(),
+                    session.client().socket().as_fd(),
                 ],
                 pause,
             )?;
@@ -242,11 +239,7 @@ impl Worker {
             Some(left.unwrap_or(Duration::ZERO))
         };
         let [stopped, _, spoke] = wait_any(
-            [
-                (self.limits.stop.as_fd(), PollFlags::POLLIN),
-                (self.orders.as_fd(), PollFlags::POLLIN),
-                (client.socket().as_fd(), PollFlags::POLLIN),
-            ],
+            [self.limits.stop.as_fd(), self.orders.as_fd(), client.socket().as_fd()],
             timeout,
         )?;
         if stopped {
@@ -277,10 +270,7 @@ impl Worker {
                     result: Err(error.clone()),
                 });
             }
-            let fds = [
-                (self.limits.stop.as_fd(), PollFlags::POLLIN),
-                (self.orders.as_fd(), PollFlags::POLLIN),
-            ];
+            let fds = [self.limits.stop.as_fd(), self.orders.as_fd()];
             match wait_any(fds, None) {
                 Ok([false, _]) => {}
                 Ok([true, _]) | Err(_) => return,
