@@ -2,4 +2,6 @@
 
 pub mod catalogue;
 pub mod device;
+pub mod qemu;
+pub mod reference;
 pub mod sim;
