@@ -1,1 +1,3 @@
 //! The sys room.
+
+pub mod inherited;
