@@ -28,7 +28,7 @@ pub struct FrontendReport {
     pub flushes: u64,
     /// Kicks sent.
     pub kicks: u64,
-    /// Calls received.
+    /// Calls that were waited for; those that came while it was busy are not counted.
     pub calls: u64,
     /// What GET_VRING_BASE answered for each ring, equal to the chains it consumed modulo 65536.
     pub bases: Vec<u16>,

@@ -69,7 +69,7 @@ pub(super) struct Session {
     pub(super) protocol: Protocol,
     /// The configuration space, if it was asked for and CONFIG negotiated.
     pub(super) config: Option<Vec<u8>>,
-    /// Calls received.
+    /// Calls that were waited for; those that came while it was busy are not counted.
     pub(super) calls: u64,
 }
 
