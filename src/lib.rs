@@ -4,16 +4,16 @@
 //! list (see `docs/architecture.md`).
 
 pub mod cli;
-pub mod report;
-pub mod suite;
 pub mod engine;
 pub mod judge;
-pub mod scenario;
-pub mod peer;
 pub mod link;
-pub mod ring;
 pub mod memory;
-pub mod trace;
+pub mod peer;
+pub mod report;
+pub mod ring;
+pub mod scenario;
 pub mod spec;
-pub mod wire;
+pub mod suite;
 pub mod sys;
+pub mod trace;
+pub mod wire;

@@ -47,12 +47,18 @@ pub struct At<T> {
 impl<T> At<T> {
     /// A value that was not read from a file (a default, a command-line option).
     pub fn nowhere(value: T) -> Self {
-        Self { value, span: Span::default() }
+        Self {
+            value,
+            span: Span::default(),
+        }
     }
 
     /// The same position with another value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> At<U> {
-        At { value: f(self.value), span: self.span }
+        At {
+            value: f(self.value),
+            span: self.span,
+        }
     }
 }
 
