@@ -10,10 +10,14 @@ pub mod load;
 pub mod model;
 pub mod plan;
 pub mod refs;
+#[cfg(test)]
+mod probe;
+mod read;
 mod render;
 pub mod scalar;
 pub mod span;
 pub mod suggest;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
