@@ -63,7 +63,10 @@ impl de::Error for ReadError {
     }
 
     fn invalid_type(found: Unexpected, expected: &dyn de::Expected) -> Self {
-        Self(Diagnostic::error(format!("expected {expected}, found {}", plain(found))))
+        Self(Diagnostic::error(format!(
+            "expected {expected}, found {}",
+            plain(found)
+        )))
     }
 
     fn invalid_value(found: Unexpected, expected: &dyn de::Expected) -> Self {
@@ -79,7 +82,9 @@ impl de::Error for ReadError {
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self(Diagnostic::error(format!("`{field}` is given twice")).help("one of them may be the old name of the other"))
+        Self(
+            Diagnostic::error(format!("`{field}` is given twice")).help("one of them may be the old name of the other"),
+        )
     }
 }
 
@@ -229,7 +234,11 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
         if name != AT {
             return visitor.visit_newtype_struct(self);
         }
@@ -285,13 +294,16 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 [] => return Err(self.expected(&format!("a {noun}"))),
                 [(first, _), (second, _), ..] => {
                     return Err(ReadError(
-                        Diagnostic::error(format!("a {noun} is a map with one key; `{}` is a second one", second.value))
-                            .at(second.span)
-                            .note(first.span, "the first")
-                            .help(format!(
-                                "a {noun} of its own begins with `- `; what belongs to `{}` is indented below it",
-                                first.value
-                            )),
+                        Diagnostic::error(format!(
+                            "a {noun} is a map with one key; `{}` is a second one",
+                            second.value
+                        ))
+                        .at(second.span)
+                        .note(first.span, "the first")
+                        .help(format!(
+                            "a {noun} of its own begins with `- `; what belongs to `{}` is indented below it",
+                            first.value
+                        )),
                     ));
                 }
             },
@@ -377,7 +389,11 @@ impl<'de> Deserializer<'de> for Key<'de> {
         visitor.visit_borrowed_str(&self.0.value)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
         if name != AT {
             return visitor.visit_newtype_struct(self);
         }
@@ -446,7 +462,9 @@ impl<'de> VariantAccess<'de> for Chosen<'de> {
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ReadError> {
         let Some((key, node)) = self.content else {
-            return Err(ReadError(Diagnostic::error(format!("`{}` needs a value", self.tag)).at(self.span)));
+            return Err(ReadError(
+                Diagnostic::error(format!("`{}` needs a value", self.tag)).at(self.span),
+            ));
         };
         seed.deserialize(Reader {
             node,

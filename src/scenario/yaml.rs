@@ -129,9 +129,8 @@ fn translate(error: &Error, source: SourceId, text: &str) -> Diagnostic {
         Error::AliasReplayLimitExceeded { .. } | Error::AliasReplayStackDepthExceeded { .. } => {
             Diagnostic::error(format!("aliases stand for more than {MAX_ALIASED_NODES} values"))
         }
-        Error::MultipleDocuments { .. } => {
-            Diagnostic::error("a second YAML document begins here").help("one file holds one scenario; remove the `---`")
-        }
+        Error::MultipleDocuments { .. } => Diagnostic::error("a second YAML document begins here")
+            .help("one file holds one scenario; remove the `---`"),
         Error::MergeKeyNotAllowed { .. } => {
             Diagnostic::error("merge keys (`<<`) are not part of the language").help("write a fragment and `use` it")
         }
@@ -183,9 +182,7 @@ fn span_of(location: Location, source: SourceId, text: &str) -> Span {
         source,
         line,
         column,
-        offset: span
-            .byte_offset()
-            .map_or_else(|| offset_of(text, line, column), narrow),
+        offset: span.byte_offset().map_or_else(|| offset_of(text, line, column), narrow),
         len: span.byte_len().map_or(0, narrow),
     }
 }
