@@ -202,7 +202,7 @@ impl<'a> Cx<'a> {
         self.actor(&memory.peer, "memory", FRONT, Kinds::Simulated);
         let (address, size) = match memory.action.value {
             MemoryAction::Add => (true, true),
-            MemoryAction::Remove => (true, false),
+            MemoryAction::Remove => (true, memory.size.is_some()),
             MemoryAction::Replace => (false, false),
         };
         let place = memory.action.span;
