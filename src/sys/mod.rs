@@ -1,1 +1,11 @@
-//! The sys room.
+//! File descriptors, SCM_RIGHTS, eventfds, memfds, child processes, clock and signals: the room that talks to the kernel,
+//! and the only one with `unsafe`. It knows nothing of the protocol.
+
+pub mod child;
+pub mod clock;
+pub mod fd;
+pub mod inherited;
+pub mod poll;
+pub mod process_table;
+pub mod signal;
+pub mod socket;

@@ -1,0 +1,50 @@
+//! Waiting for many descriptors at once.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+
+/// One descriptor to wait for, and the token that tells it apart.
+#[derive(Debug)]
+pub struct Interest<'a, T> {
+    /// What.
+    pub fd: BorrowedFd<'a>,
+    /// Wait for room to write as well.
+    pub write: bool,
+    /// Handed back when it is ready.
+    pub token: T,
+}
+
+/// Waits until one of `interests` is ready or the time is over, and returns the tokens of those that are ready.
+pub fn wait<T: Copy>(interests: &[Interest<T>], timeout: Option<Duration>) -> io::Result<Vec<T>> {
+    let mut fds: Vec<PollFd> = interests
+        .iter()
+        .map(|interest| {
+            let write = if interest.write {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            };
+            PollFd::new(interest.fd, PollFlags::POLLIN | write)
+        })
+        .collect();
+    // rounded up, so that a deadline has passed when the wait for it ends
+    let timeout = match timeout {
+        None => PollTimeout::NONE,
+        Some(t) => PollTimeout::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(PollTimeout::MAX),
+    };
+    match nix::poll::poll(&mut fds, timeout) {
+        Ok(_) => {}
+        Err(nix::Error::EINTR) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    }
+    let ready = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+    Ok(fds
+        .iter()
+        .zip(interests)
+        .filter(|(fd, _)| ready(fd))
+        .map(|(_, interest)| interest.token)
+        .collect())
+}
