@@ -244,7 +244,8 @@ fn references_are_followed() {
     let mut bindings = Bindings::default();
     bindings.bind("m", tree.value);
     bindings.bind("n", Node::Number(3));
-    let num = |text: &str| eval_num(&At::nowhere(Num::Reference(text.to_owned())), &bindings).map_err(|e| e.message.clone());
+    let num =
+        |text: &str| eval_num(&At::nowhere(Num::Reference(text.to_owned())), &bindings).map_err(|e| e.message.clone());
     assert_eq!(num("${m.list[1].size - 2}"), Ok(30));
     assert_eq!(num("0x${n}0"), Ok(0x30));
     assert_eq!(num("${m.flag}"), Ok(1));
