@@ -24,7 +24,6 @@ use crate::sys::child::Exit;
 use crate::sys::clock::Clock;
 use crate::sys::poll::{Interest, wait};
 use crate::sys::process_table;
-use crate::trace::EventKind;
 use crate::wire::{Channel, Party, Value};
 
 /// How long a process may take to end once it was asked to.
@@ -52,7 +51,11 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
         Ok(peers) => peers,
         Err(Unready::Obstacle(obstacle)) => {
             outcome.reason = Some(obstacle.reason.clone());
-            outcome.verdict = if obstacle.fatal { Verdict::Fail(FailKind::Start) } else { Verdict::Skipped };
+            outcome.verdict = if obstacle.fatal {
+                Verdict::Fail(FailKind::Start)
+            } else {
+                Verdict::Skipped
+            };
             if obstacle.fatal {
                 let diagnostic = Diagnostic::error("a required peer is missing").footer(obstacle.reason);
                 outcome.failure = Some(bare_failure(diagnostic, plan, environment));
@@ -90,7 +93,9 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
 
 /// Turns the verdict of a scenario that is known to fail.
 fn expected(outcome: &mut Outcome, plan: &Plan) {
-    let Some(reason) = &plan.scenario.expected_fail else { return };
+    let Some(reason) = &plan.scenario.expected_fail else {
+        return;
+    };
     match outcome.verdict {
         Verdict::Fail(kind) if !matches!(kind, FailKind::Harness | FailKind::Start) => {
             outcome.verdict = Verdict::ExpectedFail;
@@ -111,12 +116,21 @@ fn fail(outcome: &mut Outcome, kind: FailKind, diagnostic: Diagnostic, plan: &Pl
 }
 
 fn bare_failure(diagnostic: Diagnostic, plan: &Plan, environment: &Environment) -> Failure {
-    Failure { diagnostic, last_events: Vec::new(), stderr: Vec::new(), rerun: rerun(plan, environment) }
+    Failure {
+        diagnostic,
+        last_events: Vec::new(),
+        stderr: Vec::new(),
+        rerun: rerun(plan, environment),
+    }
 }
 
 /// The command that runs the scenario again.
 fn rerun(plan: &Plan, environment: &Environment) -> String {
-    let quoted = if plan.id.contains('[') { format!("'{}'", plan.id) } else { plan.id.clone() };
+    let quoted = if plan.id.contains('[') {
+        format!("'{}'", plan.id)
+    } else {
+        plan.id.clone()
+    };
     format!("{} {quoted}", environment.rerun)
 }
 
@@ -129,7 +143,11 @@ struct Directory {
 impl Directory {
     fn make(plan: &Plan, environment: &Environment) -> std::io::Result<Self> {
         if let Some(keep) = &environment.keep {
-            let name: String = plan.id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+            let name: String = plan
+                .id
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+                .collect();
             let path = keep.join(name);
             if path.exists() {
                 std::fs::remove_dir_all(&path)?;
@@ -139,7 +157,10 @@ impl Directory {
             return Ok(Self { path, _temporary: None });
         }
         let temporary = tempfile::Builder::new().prefix("vuh-").tempdir()?;
-        Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
+        Ok(Self {
+            path: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        })
     }
 }
 
@@ -184,7 +205,10 @@ impl Run<'_> {
         &self,
         chain: &[PatternRef],
         span: Span,
-        check: fn(&crate::trace::Timeline, &[crate::judge::matcher::Matcher]) -> std::result::Result<(), (usize, String)>,
+        check: fn(
+            &crate::trace::Timeline,
+            &[crate::judge::matcher::Matcher],
+        ) -> std::result::Result<(), (usize, String)>,
     ) -> Result<()> {
         let matchers: Result<Vec<_>> = chain.iter().map(|p| self.matcher(&p.0.value, p.0.span)).collect();
         let matchers = matchers?;
@@ -206,7 +230,10 @@ impl Run<'_> {
         let Some(first) = faults.first() else { return Ok(()) };
         let diagnostic = Diagnostic::error("requests and replies do not fit together")
             .at(span)
-            .expected_actual("every request that wants an answer has exactly one, in order", &first.what)
+            .expected_actual(
+                "every request that wants an answer has exactly one, in order",
+                &first.what,
+            )
             .footer(format!("at      {}", self.timeline.line(first.at).trim_start()));
         Err(Stop::wrong(diagnostic))
     }
@@ -215,7 +242,11 @@ impl Run<'_> {
         for check in &self.plan.scenario.check {
             let Check::Stderr(rule) = &check.value else { continue };
             let peer = self.peer(&rule.peer.value, rule.peer.span)?;
-            let text = self.peers[peer.0].child.as_ref().map(|c| c.err.text()).unwrap_or_default();
+            let text = self.peers[peer.0]
+                .child
+                .as_ref()
+                .map(|c| c.err.text())
+                .unwrap_or_default();
             let wrong = |text: &At<String>, what: &str| {
                 let message = format!("the standard error {what} `{}`", text.value);
                 Stop::wrong(Diagnostic::error(message).at(text.span))
@@ -294,22 +325,38 @@ impl Run<'_> {
         process_table::kill_all(&survivors);
         let Some(exit) = child.exit() else {
             child.kill_now();
-            let message = format!("`{}` did not end within {} s of being asked to", state.spec.name, END_MS / 1000);
-            return Err(Stop::fail(FailKind::Hang, Diagnostic::error(message).at(state.spec.span)));
+            let message = format!(
+                "`{}` did not end within {} s of being asked to",
+                state.spec.name,
+                END_MS / 1000
+            );
+            return Err(Stop::fail(
+                FailKind::Hang,
+                Diagnostic::error(message).at(state.spec.span),
+            ));
         };
         let rule = state.spec.exit.clone();
-        let wanted = rule.as_ref().map(|rule| self.exit_match(rule, Span::default())).transpose()?;
+        let wanted = rule
+            .as_ref()
+            .map(|rule| self.exit_match(rule, Span::default()))
+            .transpose()?;
         judge_exit(&self.peers[peer], exit, ended_before, wanted)?;
         let state = &self.peers[peer];
         if let Some(survivor) = survivors.first() {
             let message = format!("`{}` left {} processes behind", state.spec.name, survivors.len());
             let footer = format!("one of them is {} (pid {})", survivor.name, survivor.pid);
-            return Err(Stop::fail(FailKind::Leak, Diagnostic::error(message).at(state.spec.span).footer(footer)));
+            return Err(Stop::fail(
+                FailKind::Leak,
+                Diagnostic::error(message).at(state.spec.span).footer(footer),
+            ));
         }
         let removes = matches!(&state.spec.player, Player::Program(e) if e.removes_socket);
         if removes && !ended_before && state.socket.exists() {
             let message = format!("`{}` left its socket file behind", state.spec.name);
-            return Err(Stop::fail(FailKind::Leak, Diagnostic::error(message).at(state.spec.span)));
+            return Err(Stop::fail(
+                FailKind::Leak,
+                Diagnostic::error(message).at(state.spec.span),
+            ));
         }
         Ok(())
     }
@@ -317,8 +364,17 @@ impl Run<'_> {
     fn wait_for_end(&mut self, peer: usize) -> Result<()> {
         let deadline = self.clock.now().plus_ms(END_MS);
         while !self.peers[peer].has_ended() && !self.is_past(deadline) {
-            let Some(child) = &self.peers[peer].child else { return Ok(()) };
-            let interests: Vec<_> = child.watch().map(|fd| Interest { fd, write: false, token: () }).collect();
+            let Some(child) = &self.peers[peer].child else {
+                return Ok(());
+            };
+            let interests: Vec<_> = child
+                .watch()
+                .map(|fd| Interest {
+                    fd,
+                    write: false,
+                    token: (),
+                })
+                .collect();
             wait(&interests, Some(self.clock.until(deadline)))
                 .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
             self.collect_child(crate::trace::PeerId(peer));
@@ -329,7 +385,12 @@ impl Run<'_> {
     /// Writes the outcome.
     fn report(self, result: Result<()>, outcome: &mut Outcome) {
         outcome.events = self.timeline.events().len();
-        outcome.messages = self.timeline.events().iter().filter(|e| e.kind.message().is_some()).count();
+        outcome.messages = self
+            .timeline
+            .events()
+            .iter()
+            .filter(|e| e.kind.message().is_some())
+            .count();
         outcome.peers = self.peers.iter().map(peer_run).collect();
         let Err(stop) = result else { return };
         let stderr = |p: &PeerState| {
@@ -353,12 +414,6 @@ impl Run<'_> {
                 });
             }
         }
-    }
-
-    /// Whether any event of that kind is on the timeline.
-    #[cfg(test)]
-    pub(super) fn saw(&self, test: impl Fn(&EventKind) -> bool) -> bool {
-        self.timeline.events().iter().any(|e| test(&e.kind))
     }
 }
 

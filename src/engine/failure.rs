@@ -25,7 +25,10 @@ pub(super) type Result<T> = std::result::Result<T, Box<Stop>>;
 impl Stop {
     /// A failure with its place.
     pub(super) fn fail(kind: FailKind, diagnostic: Diagnostic) -> Box<Self> {
-        Box::new(Self { kind: StopKind::Fail(kind), diagnostic })
+        Box::new(Self {
+            kind: StopKind::Fail(kind),
+            diagnostic,
+        })
     }
 
     /// A peer did something else than expected.

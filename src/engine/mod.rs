@@ -64,7 +64,10 @@ pub fn obstacle(plan: &Plan, environment: &Environment) -> Option<Obstacle> {
 /// Who would play each peer: its name in the scenario, its role, and the player.
 pub fn cast(plan: &Plan, environment: &Environment) -> Vec<(String, String, String)> {
     let peers = resolve::peers(plan, environment).unwrap_or_default();
-    peers.into_iter().map(|p| (p.name, p.party.to_string(), p.label)).collect()
+    peers
+        .into_iter()
+        .map(|p| (p.name, p.party.to_string(), p.label))
+        .collect()
 }
 
 /// Runs one scenario.

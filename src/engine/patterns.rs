@@ -27,7 +27,10 @@ impl Run<'_> {
             (Stream::Messages(from(requester)?, channel), What::Request(id, name))
         } else if let Some(message) = &pattern.reply_to {
             let (id, name) = name(message)?;
-            (Stream::Messages(from(requester.other())?, channel), What::Reply(id, name))
+            (
+                Stream::Messages(from(requester.other())?, channel),
+                What::Reply(id, name),
+            )
         } else if let Some(ring) = &pattern.kick {
             (Stream::Kicks(from(Party::FrontEnd)?, self.ring(ring)?), What::Signal)
         } else if let Some(ring) = &pattern.call {
@@ -36,11 +39,16 @@ impl Run<'_> {
             let channel = self::channel(Some(closed))?;
             (Stream::Closes(from(Party::BackEnd)?, channel), What::Signal)
         } else if let Some(rule) = &pattern.exits {
-            (Stream::Exits(from(Party::BackEnd)?), What::Exit(self.exit_match(rule, span)?))
+            (
+                Stream::Exits(from(Party::BackEnd)?),
+                What::Exit(self.exit_match(rule, span)?),
+            )
         } else if let Some(event) = &pattern.event {
             (Stream::Qmp(from(Party::FrontEnd)?), What::Qmp(event.value.clone()))
         } else {
-            return Err(Stop::wrong(Diagnostic::error("the pattern names nothing to wait for").at(span)));
+            return Err(Stop::wrong(
+                Diagnostic::error("the pattern names nothing to wait for").at(span),
+            ));
         };
         let peer = &self.peers[stream.peer().0].spec;
         let request = match &what {
@@ -89,7 +97,9 @@ impl Run<'_> {
         let mut candidates = self.peers.iter().enumerate().filter(|(_, p)| p.spec.party == party);
         match (candidates.next(), candidates.next()) {
             (Some((i, _)), None) => Ok(PeerId(i)),
-            _ => Err(Stop::wrong(Diagnostic::error(format!("`from` has to say which {party} is meant")).at(span))),
+            _ => Err(Stop::wrong(
+                Diagnostic::error(format!("`from` has to say which {party} is meant")).at(span),
+            )),
         }
     }
 
@@ -136,6 +146,10 @@ pub(super) fn channel(name: Option<&At<String>>) -> Result<Channel> {
 /// `SIGKILL`, `KILL`, `sigkill`.
 pub(super) fn parse_signal(name: &str) -> Option<nix::sys::signal::Signal> {
     let upper = name.to_uppercase();
-    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let full = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
     full.parse().ok()
 }

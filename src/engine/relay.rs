@@ -56,7 +56,9 @@ impl Run<'_> {
 
     /// Reads what a real peer has sent, and sends what there was no room for.
     pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) {
-        let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else { return };
+        let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else {
+            return;
+        };
         let lost = stream.flush().is_err();
         let incoming = stream.read();
         let peer = self.links[link.0].peer(party);
@@ -65,7 +67,12 @@ impl Run<'_> {
                 Incoming::Frame(frame) => self.receive(link, channel, party, frame),
                 Incoming::Malformed { why, mut bytes } => {
                     bytes.truncate(MALFORMED_BYTES_MAX);
-                    let kind = EventKind::Malformed { from: party, channel, why, bytes };
+                    let kind = EventKind::Malformed {
+                        from: party,
+                        channel,
+                        why,
+                        bytes,
+                    };
                     self.record(Some(peer), Some(link), kind);
                     self.close_side(link, channel, party, 0);
                 }
@@ -79,7 +86,9 @@ impl Run<'_> {
 
     fn receive(&mut self, link: LinkId, channel: Channel, from: Party, frame: Frame) {
         let Frame { header, payload, fds } = frame;
-        let context = DecodeContext { xen_mmap: self.links[link.0].xen };
+        let context = DecodeContext {
+            xen_mmap: self.links[link.0].xen,
+        };
         let message = Message::decode(DIALECT, channel, context, &header, &payload);
         let mut bytes = header.encode(DIALECT);
         bytes.extend_from_slice(&payload);
@@ -105,10 +114,22 @@ impl Run<'_> {
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         let size = u32::try_from(bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
         let peer = self.links[link.0].peer(from);
-        let kind = EventKind::Message { from, message: message.clone(), fds: notes, size };
+        let kind = EventKind::Message {
+            from,
+            message: message.clone(),
+            fds: notes,
+            size,
+        };
         let seq = self.record(Some(peer), Some(link), kind);
         let channel = message.channel;
-        let transit = Transit::Message { seq, message, bytes, fds, split, held_by: None };
+        let transit = Transit::Message {
+            seq,
+            message,
+            bytes,
+            fds,
+            split,
+            held_by: None,
+        };
         self.links[link.0].socket(channel).queue(from).push_back(transit);
         seq
     }
@@ -122,12 +143,22 @@ impl Run<'_> {
         }
         *socket.end(party) = End::Absent;
         socket.queue(party).push_back(Transit::Close);
-        self.record(Some(peer), Some(link), EventKind::Closed { from: party, channel, partial });
+        self.record(
+            Some(peer),
+            Some(link),
+            EventKind::Closed {
+                from: party,
+                channel,
+                partial,
+            },
+        );
     }
 
     /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
     fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
-        let Some(first) = self.links[link.0].socket(channel).queue(from).front() else { return false };
+        let Some(first) = self.links[link.0].socket(channel).queue(from).front() else {
+            return false;
+        };
         if let Transit::Message { seq, held_by, .. } = first {
             let (seq, held) = (*seq, held_by.clone());
             if held.is_none()
@@ -147,10 +178,19 @@ impl Run<'_> {
                 return false;
             }
         }
-        let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else { return false };
+        let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else {
+            return false;
+        };
         match item {
             Transit::Close => self.deliver_close(link, channel, from.other()),
-            Transit::Message { seq, message, bytes, fds, split, held_by } => {
+            Transit::Message {
+                seq,
+                message,
+                bytes,
+                fds,
+                split,
+                held_by,
+            } => {
                 if let (Some(_), Some(message)) = (held_by, seq) {
                     let peer = self.links[link.0].peer(from);
                     self.record(Some(peer), Some(link), EventKind::Released { message });
@@ -163,7 +203,10 @@ impl Run<'_> {
 
     fn hold_for(&self, seq: Option<Seq>) -> Option<String> {
         let event = self.timeline.get(seq?)?;
-        let hold = self.holds.iter().find(|h| h.matcher.stream.has(event) && h.matcher.check(event).is_ok())?;
+        let hold = self
+            .holds
+            .iter()
+            .find(|h| h.matcher.stream.has(event) && h.matcher.check(event).is_ok())?;
         Some(hold.name.clone())
     }
 
@@ -223,7 +266,12 @@ impl Run<'_> {
 
     /// The front-end passes one end of the channel: puts the harness between the two.
     fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
-        let Link { main, channel, channel_end, .. } = &mut self.links[link.0];
+        let Link {
+            main,
+            channel,
+            channel_end,
+            ..
+        } = &mut self.links[link.0];
         let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
         channel.clear();
         match (&main.front, &main.back) {
@@ -287,7 +335,13 @@ impl Run<'_> {
 
     /// Sends a message of a simulated peer. Gives its event.
     pub(super) fn send(&mut self, link: LinkId, peer: PeerId, outgoing: Outgoing) -> Option<Seq> {
-        let Outgoing { message, bytes, mut fds, split, automatic } = outgoing;
+        let Outgoing {
+            message,
+            bytes,
+            mut fds,
+            split,
+            automatic,
+        } = outgoing;
         let from = self.peers[peer.0].spec.party;
         let is_request = !message.is_reply();
         if message.channel == Channel::Main && is_request && message.request == id::frontend::SET_BACKEND_REQ_FD {
@@ -305,7 +359,9 @@ impl Run<'_> {
 
     /// A kick eventfd that a simulated back-end was given has become readable.
     pub(super) fn take_kick(&mut self, peer: PeerId, ring: u16) {
-        let Some(back) = self.peers[peer.0].sim.back() else { return };
+        let Some(back) = self.peers[peer.0].sim.back() else {
+            return;
+        };
         let counted = back.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
         let Some(Ok(Some(count))) = counted else { return };
         let link = self.peers[peer.0].link;
@@ -322,7 +378,9 @@ impl Run<'_> {
 
     /// A call eventfd of a simulated front-end has become readable.
     pub(super) fn take_call(&mut self, peer: PeerId, ring: u16) {
-        let Some(front) = self.peers[peer.0].sim.front() else { return };
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return;
+        };
         let counted = front.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
         let Some(Ok(Some(count))) = counted else { return };
         let link = self.peers[peer.0].link;
@@ -332,14 +390,22 @@ impl Run<'_> {
             self.record(Some(back), link, EventKind::Call { ring, count });
         }
         if let Some(Err(error)) = self.peers[peer.0].sim.front().map(|front| front.called(ring)) {
-            self.record(Some(peer), link, EventKind::Fault { what: error.to_string() });
+            self.record(
+                Some(peer),
+                link,
+                EventKind::Fault {
+                    what: error.to_string(),
+                },
+            );
             self.violation.get_or_insert(error.to_string());
         }
     }
 
     /// Takes in what QEMU's handle reports.
     pub(super) fn collect_qemu(&mut self, peer: PeerId) {
-        let Some(qemu) = &mut self.peers[peer.0].qemu else { return };
+        let Some(qemu) = &mut self.peers[peer.0].qemu else {
+            return;
+        };
         for completion in qemu.collect() {
             if let Completion::QmpEvent { name, .. } = completion {
                 self.record(Some(peer), None, EventKind::Qmp { name });
@@ -350,7 +416,9 @@ impl Run<'_> {
     /// Takes in a process's output, and its end.
     pub(super) fn collect_child(&mut self, peer: PeerId) {
         let state = &mut self.peers[peer.0];
-        let Some(exit) = state.child.as_mut().and_then(|c| c.collect()) else { return };
+        let Some(exit) = state.child.as_mut().and_then(|c| c.collect()) else {
+            return;
+        };
         let asked = state.asked_to_end;
         state.exits.push(exit.to_string());
         // its last messages are in the socket still

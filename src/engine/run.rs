@@ -157,7 +157,10 @@ impl<'a> Run<'a> {
         let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
         if ready.contains(&Token::Interrupt) || signal::interrupted() {
             let diagnostic = Diagnostic::error("interrupted");
-            return Err(Box::new(Stop { kind: StopKind::Interrupted, diagnostic }));
+            return Err(Box::new(Stop {
+                kind: StopKind::Interrupted,
+                diagnostic,
+            }));
         }
         // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
         if ready.iter().any(|t| matches!(t, Token::Qemu(_))) {
@@ -198,7 +201,11 @@ impl<'a> Run<'a> {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
                     if let End::Remote(stream) = socket.end_ref(party) {
-                        add(stream.as_fd(), stream.wants_write(), Token::Stream(LinkId(i), channel, party));
+                        add(
+                            stream.as_fd(),
+                            stream.wants_write(),
+                            Token::Stream(LinkId(i), channel, party),
+                        );
                     }
                 }
             }
@@ -215,8 +222,12 @@ impl<'a> Run<'a> {
                 add(qemu.handle.wake_fd(), false, Token::Qemu(id));
             }
             match &peer.sim {
-                Sim::Back(back) => back.watches().for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
-                Sim::Front(front) => front.watches().for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
+                Sim::Back(back) => back
+                    .watches()
+                    .for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
+                Sim::Front(front) => front
+                    .watches()
+                    .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
                 Sim::None => {}
             }
         }
@@ -295,7 +306,9 @@ fn front_config(spec: &Peer) -> FrontConfig {
     FrontConfig {
         queues: spec.queues,
         ring_size: spec.ring_size,
-        features: spec.features.apply(device | F_VERSION_1 | F_PROTOCOL_FEATURES | F_EVENT_IDX),
+        features: spec
+            .features
+            .apply(device | F_VERSION_1 | F_PROTOCOL_FEATURES | F_EVENT_IDX),
         protocol_features: spec.protocol_features.apply(default_protocol_features(spec.kind)),
         memory_size: spec.memory_size,
         regions: spec.regions,
@@ -308,8 +321,15 @@ fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
     let device: Box<dyn DeviceModel + Send> = match spec.kind {
         DeviceKind::Net => Box::new(Net::new(NetOptions {
             pairs: spec.queues / 2,
-            mode: if spec.loopback { NetMode::Loopback } else { NetMode::Sink },
-            mtu: spec.mtu.and_then(|m| u16::try_from(m).ok()).unwrap_or(NetOptions::default().mtu),
+            mode: if spec.loopback {
+                NetMode::Loopback
+            } else {
+                NetMode::Sink
+            },
+            mtu: spec
+                .mtu
+                .and_then(|m| u16::try_from(m).ok())
+                .unwrap_or(NetOptions::default().mtu),
             ..NetOptions::default()
         })?),
         DeviceKind::Blk => Box::new(Blk::new(BlkOptions {

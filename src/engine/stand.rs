@@ -103,8 +103,10 @@ impl Run<'_> {
             file.map_err(|e| failed(state, &format!("{}: {e}", path.display())))?;
             state.image = Some(path);
         }
-        let filled: Vec<OsString> =
-            args.iter().map(|arg| fill(arg, state, inherited.as_ref(), &self.directory, self.environment)).collect();
+        let filled: Vec<OsString> = args
+            .iter()
+            .map(|arg| fill(arg, state, inherited.as_ref(), &self.directory, self.environment))
+            .collect();
         let spec = Spec {
             program: program.clone().into(),
             args: filled,
@@ -115,7 +117,14 @@ impl Run<'_> {
         let pid = child.pid();
         state.child = Some(child);
         state.attach = attach;
-        self.record(Some(peer), None, EventKind::Started { program: program.display().to_string(), pid });
+        self.record(
+            Some(peer),
+            None,
+            EventKind::Started {
+                program: program.display().to_string(),
+                pid,
+            },
+        );
         Ok(())
     }
 
@@ -131,35 +140,49 @@ impl Run<'_> {
         let handle = QemuHandle::listen(&command.sockets, remaining).map_err(|e| failed(state, &e))?;
         state.attach = match &config.vhost_socket {
             ChardevEnd::Listen { path } => Attach::Dialling(path.clone()),
-            ChardevEnd::Connect { path, .. } => {
-                Attach::Listening(socket::listen(path).map_err(|e| failed(state, &e))?)
-            }
+            ChardevEnd::Connect { path, .. } => Attach::Listening(socket::listen(path).map_err(|e| failed(state, &e))?),
         };
         let program = command.program.to_string_lossy().into_owned();
-        let spec = Spec { program: command.program, args: command.args, directory, inherit: Vec::new() };
+        let spec = Spec {
+            program: command.program,
+            args: command.args,
+            directory,
+            inherit: Vec::new(),
+        };
         let child = Child::spawn(&spec).map_err(|e| failed(state, &format!("{program}: {e}")))?;
         let pid = child.pid();
         state.child = Some(child);
         let (plug, unplug) = (command.plug, command.unplug);
-        state.qemu = Some(Qemu { handle, plug, unplug, finished: Vec::new(), slot: None });
+        state.qemu = Some(Qemu {
+            handle,
+            plug,
+            unplug,
+            finished: Vec::new(),
+            slot: None,
+        });
         self.record(Some(peer), None, EventKind::Started { program, pid });
         Ok(())
     }
 
     /// Whether a socket has to be tried again and again.
     pub(super) fn is_dialling(&self) -> bool {
-        self.peers.iter().any(|p| matches!(p.attach, Attach::Dialling(_)) && p.link.is_some() && !self.is_attached(p))
+        self.peers
+            .iter()
+            .any(|p| matches!(p.attach, Attach::Dialling(_)) && p.link.is_some() && !self.is_attached(p))
     }
 
     fn is_attached(&self, peer: &PeerState) -> bool {
-        peer.link.is_some_and(|l| self.links[l.0].main.end_ref(peer.spec.party).is_open())
+        peer.link
+            .is_some_and(|l| self.links[l.0].main.end_ref(peer.spec.party).is_open())
     }
 
     /// Tries to connect to peers that listen.
     pub(super) fn dial(&mut self) {
         for peer in 0..self.peers.len() {
             let state = &self.peers[peer];
-            let Attach::Dialling(path) = &state.attach else { continue };
+            let Attach::Dialling(path) = &state.attach else {
+                continue;
+            };
             if state.link.is_none() || self.is_attached(state) || state.has_ended() {
                 continue;
             }
@@ -176,7 +199,9 @@ impl Run<'_> {
 
     /// A peer connects to the socket that was made for it.
     pub(super) fn accept(&mut self, peer: PeerId) {
-        let Attach::Listening(listener) = &self.peers[peer.0].attach else { return };
+        let Attach::Listening(listener) = &self.peers[peer.0].attach else {
+            return;
+        };
         if let Ok(Some(stream)) = socket::accept(listener) {
             self.attach(peer, stream);
         }
@@ -250,14 +275,18 @@ impl Run<'_> {
     pub(super) fn signal_process(&mut self, peer: PeerId, signal: Signal, span: Span) -> Result<()> {
         let state = &mut self.peers[peer.0];
         let Some(child) = &state.child else {
-            return Err(Stop::wrong(Diagnostic::error(format!("`{}` has not been started", state.spec.name)).at(span)));
+            return Err(Stop::wrong(
+                Diagnostic::error(format!("`{}` has not been started", state.spec.name)).at(span),
+            ));
         };
         match signal {
             Signal::SIGSTOP => state.stopped = true,
             Signal::SIGCONT => state.stopped = false,
             _ => state.asked_to_end = true,
         }
-        child.signal(signal).map_err(|e| Stop::harness(format!("kill: {e}"), span))
+        child
+            .signal(signal)
+            .map_err(|e| Stop::harness(format!("kill: {e}"), span))
     }
 }
 
@@ -288,7 +317,11 @@ fn qemu_config(state: &PeerState, directory: &std::path::Path) -> std::result::R
     };
     let mut config = QemuConfig::new(directory, device, end);
     config.memory_mib = spec.qemu_memory_mib;
-    config.attach = if spec.plugged { QemuAttach::AtStart } else { QemuAttach::ByHotplug };
+    config.attach = if spec.plugged {
+        QemuAttach::AtStart
+    } else {
+        QemuAttach::ByHotplug
+    };
     config.extra_args = spec.args.iter().map(OsString::from).collect();
     Ok(config)
 }
@@ -305,19 +338,36 @@ fn fill(
     let values = [
         ("{socket}", state.socket.display().to_string()),
         ("{fd}", inherited.map_or(-1, |fd| fd.as_raw_fd()).to_string()),
-        ("{image}", state.image.as_ref().map_or(String::new(), |p| p.display().to_string())),
+        (
+            "{image}",
+            state.image.as_ref().map_or(String::new(), |p| p.display().to_string()),
+        ),
         ("{device}", spec.device.clone()),
-        ("{queues}", if spec.device == "net" { spec.queues.div_ceil(2) } else { spec.queues }.to_string()),
+        (
+            "{queues}",
+            if spec.device == "net" {
+                spec.queues.div_ceil(2)
+            } else {
+                spec.queues
+            }
+            .to_string(),
+        ),
         ("{rings}", spec.queues.to_string()),
         ("{ring_size}", spec.ring_size.to_string()),
         ("{capacity}", spec.capacity.to_string()),
         ("{run_dir}", directory.display().to_string()),
         ("{vuh}", environment.catalogue.vuh().display().to_string()),
     ];
-    values.iter().fold(arg.to_owned(), |text, (name, value)| text.replace(name, value)).into()
+    values
+        .iter()
+        .fold(arg.to_owned(), |text, (name, value)| text.replace(name, value))
+        .into()
 }
 
 fn cannot_start(state: &PeerState, span: Span, why: &str) -> Box<Stop> {
     let message = format!("`{}` ({}) cannot be started", state.spec.name, state.spec.label);
-    Stop::fail(FailKind::Start, Diagnostic::error(message).at(span).footer(why.to_owned()))
+    Stop::fail(
+        FailKind::Start,
+        Diagnostic::error(message).at(span).footer(why.to_owned()),
+    )
 }

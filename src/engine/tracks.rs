@@ -7,10 +7,10 @@ use super::failure::Result;
 use super::run::Run;
 use super::steps::Waiting;
 use crate::judge::matcher::{Matcher, Stream};
+use crate::scenario::eval_num;
 use crate::scenario::model::{Repeat, Step};
 use crate::scenario::scalar::Node;
 use crate::scenario::span::At;
-use crate::scenario::eval_num;
 use crate::sys::clock::Moment;
 use crate::trace::{EventKind, Seq};
 
@@ -50,7 +50,11 @@ impl<'a> Track<'a> {
     /// The track that runs the scenario.
     pub(super) fn main(steps: &'a [At<Step>]) -> Self {
         Self {
-            frames: vec![Frame { steps, next: 0, repeat: None }],
+            frames: vec![Frame {
+                steps,
+                next: 0,
+                repeat: None,
+            }],
             cursors: BTreeMap::new(),
             floor: Seq(0),
             optional: Vec::new(),
@@ -64,7 +68,11 @@ impl<'a> Track<'a> {
 
     /// A track of a `together`: it reads from where its parent stands.
     pub(super) fn child(parent: &Track<'a>, steps: &'a [At<Step>]) -> Self {
-        Self { cursors: parent.cursors.clone(), floor: parent.floor, ..Self::main(steps) }
+        Self {
+            cursors: parent.cursors.clone(),
+            floor: parent.floor,
+            ..Self::main(steps)
+        }
     }
 
     /// Nothing is left to do.
@@ -101,17 +109,28 @@ impl<'a> Run<'a> {
     }
 
     fn advance_track(&mut self, at: usize) -> Result<bool> {
-        let Some(step) = self.tracks[at].step() else { return self.leave_frame(at) };
+        let Some(step) = self.tracks[at].step() else {
+            return self.leave_frame(at);
+        };
         if let Step::Repeat(repeat) = &step.value {
             return self.enter_repeat(at, repeat);
         }
         if self.tracks[at].waiting.is_none() {
-            self.record(None, None, EventKind::Step { line: step.span.line, what: super::steps::name(&step.value) });
+            self.record(
+                None,
+                None,
+                EventKind::Step {
+                    line: step.span.line,
+                    what: super::steps::name(&step.value),
+                },
+            );
             self.tracks[at].deadline = self.step_deadline(&step.value);
             let waiting = self.begin(at, step)?;
             self.tracks[at].waiting = Some(waiting);
         }
-        let Some(mut waiting) = self.tracks[at].waiting.take() else { return Ok(false) };
+        let Some(mut waiting) = self.tracks[at].waiting.take() else {
+            return Ok(false);
+        };
         if self.poll(at, step, &mut waiting)? {
             if let Some(frame) = self.tracks[at].frames.last_mut() {
                 frame.next += 1;
@@ -133,14 +152,20 @@ impl<'a> Run<'a> {
         }
         if times > 0 {
             self.bind_pass(repeat, 0);
-            self.tracks[at].frames.push(Frame { steps: &repeat.steps, next: 0, repeat: Some((repeat, 0, times)) });
+            self.tracks[at].frames.push(Frame {
+                steps: &repeat.steps,
+                next: 0,
+                repeat: Some((repeat, 0, times)),
+            });
         }
         Ok(true)
     }
 
     /// The steps of a frame are through: another pass, or back to the frame around it.
     fn leave_frame(&mut self, at: usize) -> Result<bool> {
-        let Some(frame) = self.tracks[at].frames.last_mut() else { return Ok(false) };
+        let Some(frame) = self.tracks[at].frames.last_mut() else {
+            return Ok(false);
+        };
         match &mut frame.repeat {
             Some((repeat, pass, times)) if *pass + 1 < *times => {
                 *pass += 1;
@@ -171,7 +196,9 @@ impl<'a> Run<'a> {
 impl Track<'_> {
     /// Whether a barrier of that name is still before it, or where it stands.
     pub(super) fn step_names_barrier(&self, name: &str) -> bool {
-        self.frames.iter().any(|frame| frame.steps.iter().skip(frame.next).any(|step| has_barrier(step, name)))
+        self.frames
+            .iter()
+            .any(|frame| frame.steps.iter().skip(frame.next).any(|step| has_barrier(step, name)))
     }
 }
 

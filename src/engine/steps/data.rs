@@ -1,7 +1,6 @@
 //! Data through shared memory: frames, block requests, echoes, and the image file behind a block back-end.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::time::Duration;
 
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
@@ -79,8 +78,14 @@ impl Run<'_> {
         let size = self.number(step.size.as_ref(), 64)?;
         let limits = (frames::FRAME_BYTES_MIN as u64)..=2048;
         if !limits.contains(&size) {
-            let message = format!("a frame of {size} bytes; it has to have {} to {}", limits.start(), limits.end());
-            return Err(Stop::wrong(Diagnostic::error(message).at(step.size.as_ref().map_or(span, |s| s.span))));
+            let message = format!(
+                "a frame of {size} bytes; it has to have {} to {}",
+                limits.start(),
+                limits.end()
+            );
+            return Err(Stop::wrong(
+                Diagnostic::error(message).at(step.size.as_ref().map_or(span, |s| s.span)),
+            ));
         }
         Ok(Waiting::Delivery(Box::new(Delivery {
             from,
@@ -132,7 +137,10 @@ impl Run<'_> {
             return posted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)));
         }
         if receiver.spec.is_qemu() {
-            let command = Command::NetPost { ring: delivery.pair * 2, buffers: RECEIVE_BUFFERS };
+            let command = Command::NetPost {
+                ring: delivery.pair * 2,
+                buffers: RECEIVE_BUFFERS,
+            };
             self.qemu_command(delivery.to, command, span)?;
         }
         Ok(())
@@ -148,7 +156,10 @@ impl Run<'_> {
         if let Some(back) = sender.sim.back() {
             return back.inject(delivery.pair, frame).map_err(|e| wrong(&e));
         }
-        let command = Command::NetTransmit { ring: delivery.pair * 2 + 1, frame };
+        let command = Command::NetTransmit {
+            ring: delivery.pair * 2 + 1,
+            frame,
+        };
         let id = self.qemu_command(delivery.from, command, span)?;
         delivery.transmitting.push(id);
         Ok(())
@@ -159,7 +170,7 @@ impl Run<'_> {
             let receiver = &mut self.peers[delivery.to.0];
             let mut arrived: Vec<Vec<u8>> = Vec::new();
             if let Some(back) = receiver.sim.back() {
-                arrived.extend(back.take_frames().into_iter().map(|tx| tx.frame));
+                arrived.extend(back.take_frames().into_iter().map(|tx| tx.bytes));
             } else if let Some(front) = receiver.sim.front() {
                 arrived.extend(std::iter::from_fn(|| front.take_frame(delivery.pair)));
                 if !arrived.is_empty() {
@@ -207,7 +218,9 @@ impl Run<'_> {
             Err(error) => error.to_string(),
         };
         let message = "another frame arrived than the one that was sent";
-        Err(Stop::wrong(Diagnostic::error(message).at(span).expected_actual(expected, actual)))
+        Err(Stop::wrong(
+            Diagnostic::error(message).at(span).expected_actual(expected, actual),
+        ))
     }
 
     /// Whether the sender has its buffers back; errors of QEMU's driver come out here.
@@ -249,15 +262,29 @@ impl Run<'_> {
         let within = self.clock.until(self.tracks_deadline(step.within.as_ref()));
         let id = if self.peers[peer.0].spec.is_qemu() {
             let request = match action {
-                BlkAction::Read => BlkRequest::Read { sector, len: bytes as u32 },
+                BlkAction::Read => BlkRequest::Read {
+                    sector,
+                    len: bytes as u32,
+                },
                 BlkAction::Write => BlkRequest::Write { sector, data: data() },
                 BlkAction::Flush => BlkRequest::Flush,
                 BlkAction::GetId => BlkRequest::GetId,
-                BlkAction::Unknown => {
-                    BlkRequest::Other { kind: T_UNKNOWN, sector, data: Vec::new(), writable: 0 }
-                }
+                BlkAction::Unknown => BlkRequest::Other {
+                    kind: T_UNKNOWN,
+                    sector,
+                    data: Vec::new(),
+                    writable: 0,
+                },
             };
-            RequestId::Qemu(self.qemu_command(peer, Command::Blk { ring: queue, request, within }, span)?)
+            RequestId::Qemu(self.qemu_command(
+                peer,
+                Command::Blk {
+                    ring: queue,
+                    request,
+                    within,
+                },
+                span,
+            )?)
         } else {
             let op = match action {
                 BlkAction::Read => BlkOp::Read { length: bytes as u32 },
@@ -339,7 +366,9 @@ impl Run<'_> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let size = self.number(step.size.as_ref(), 64)?;
         if !(1..=65536).contains(&size) {
-            return Err(Stop::wrong(Diagnostic::error(format!("{size} bytes; an echo has 1 to 65536")).at(span)));
+            return Err(Stop::wrong(
+                Diagnostic::error(format!("{size} bytes; an echo has 1 to 65536")).at(span),
+            ));
         }
         Ok(Waiting::Echo {
             peer,
@@ -352,9 +381,21 @@ impl Run<'_> {
     }
 
     pub(super) fn poll_echo(&mut self, span: Span, waiting: &mut Waiting) -> Result<bool> {
-        let Waiting::Echo { peer, ring, size, open, left, number } = waiting else { return Ok(true) };
+        let Waiting::Echo {
+            peer,
+            ring,
+            size,
+            open,
+            left,
+            number,
+        } = waiting
+        else {
+            return Ok(true);
+        };
         loop {
-            let Some(front) = self.peers[peer.0].sim.front() else { return Err(not_front(span)) };
+            let Some(front) = self.peers[peer.0].sim.front() else {
+                return Err(not_front(span));
+            };
             let wrong = |e: String| Stop::wrong(Diagnostic::error("an echo came back changed").at(span).footer(e));
             let before = open.len();
             let mut failed = None;
@@ -395,7 +436,9 @@ impl Run<'_> {
         let sectors = self.number(step.sectors.as_ref(), 1)?.min(SECTORS_MAX);
         let fill = self.byte(&step.fill)?;
         let Some(path) = &self.peers[peer.0].image else {
-            return Err(Stop::wrong(Diagnostic::error("this peer has no image file yet").at(step.peer.span)));
+            return Err(Stop::wrong(
+                Diagnostic::error("this peer has no image file yet").at(step.peer.span),
+            ));
         };
         let mut data = vec![0; (sectors * SECTOR) as usize];
         let read = std::fs::File::open(path).and_then(|mut file| {
@@ -436,25 +479,21 @@ impl Run<'_> {
         u8::try_from(number).map_err(|_| Stop::wrong(Diagnostic::error(format!("{number} is no byte")).at(value.span)))
     }
 
-    fn tracks_deadline(
-        &self,
-        within: Option<&At<crate::scenario::scalar::Duration>>,
-    ) -> crate::sys::clock::Moment {
+    fn tracks_deadline(&self, within: Option<&At<crate::scenario::scalar::Duration>>) -> crate::sys::clock::Moment {
         within.map_or(self.deadline, |d| self.clock.now().plus_ms(d.ms).min(self.deadline))
-    }
-
-    /// What is left of the run, for commands that have a limit of their own.
-    pub(super) fn remaining(&self) -> Duration {
-        self.clock.until(self.deadline)
     }
 }
 
 fn check_fill(data: &[u8], fill: u8, what: &str, span: Span) -> Result<()> {
-    let Some(at) = data.iter().position(|b| *b != fill) else { return Ok(()) };
-    let diagnostic = Diagnostic::error(format!("{what} holds other data")).at(span).expected_actual(
-        format!("{fill:#04x} in all {} bytes", data.len()),
-        format!("{:#04x} at byte {at}", data[at]),
-    );
+    let Some(at) = data.iter().position(|b| *b != fill) else {
+        return Ok(());
+    };
+    let diagnostic = Diagnostic::error(format!("{what} holds other data"))
+        .at(span)
+        .expected_actual(
+            format!("{fill:#04x} in all {} bytes", data.len()),
+            format!("{:#04x} at byte {at}", data[at]),
+        );
     Err(Stop::wrong(diagnostic))
 }
 

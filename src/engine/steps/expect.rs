@@ -7,7 +7,7 @@ use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
 use crate::sys::child::Exit;
-use crate::trace::{EventKind, Seq};
+use crate::trace::Seq;
 use crate::wire::Channel;
 
 impl Run<'_> {
@@ -24,7 +24,9 @@ impl Run<'_> {
             let Some((seq, stream)) = self.next_in(at, &streams) else {
                 return self.check_gone(span, matchers).map(|()| false);
             };
-            let Some(event) = self.timeline.get(seq) else { return Ok(false) };
+            let Some(event) = self.timeline.get(seq) else {
+                return Ok(false);
+            };
             let mut why = None;
             let mut matched = None;
             for (matcher, bind) in matchers.iter().filter(|(m, _)| m.stream == stream) {
@@ -62,9 +64,14 @@ impl Run<'_> {
             let Some((seq, stream)) = self.next_in(at, &streams) else {
                 return self.check_gone(span, matchers).map(|()| false);
             };
-            let Some(event) = self.timeline.get(seq) else { return Ok(false) };
+            let Some(event) = self.timeline.get(seq) else {
+                return Ok(false);
+            };
             let message = event.kind.message().cloned();
-            match matchers.iter().position(|(m, _)| m.stream == stream && m.check(event).is_ok()) {
+            match matchers
+                .iter()
+                .position(|(m, _)| m.stream == stream && m.check(event).is_ok())
+            {
                 Some(found) => {
                     let (_, bind) = matchers.remove(found);
                     self.bind(bind.as_deref(), message.as_ref());
@@ -86,13 +93,18 @@ impl Run<'_> {
             if self.claimed.contains(&seq) {
                 return None;
             }
-            streams.iter().find(|s| s.has(event) && track.cursor(**s) <= seq).map(|s| (seq, *s))
+            streams
+                .iter()
+                .find(|s| s.has(event) && track.cursor(**s) <= seq)
+                .map(|s| (seq, *s))
         })
     }
 
     /// Whether an `optional` of the track covers an event; uses it up.
     fn tolerated(&mut self, at: usize, seq: Seq) -> bool {
-        let Some(event) = self.timeline.get(seq) else { return false };
+        let Some(event) = self.timeline.get(seq) else {
+            return false;
+        };
         let optional = &mut self.tracks[at].optional;
         let found = optional
             .iter()
@@ -121,8 +133,12 @@ impl Run<'_> {
 
     /// An event in the words of the expectations.
     pub(super) fn describe(&self, seq: Seq) -> String {
-        let Some(event) = self.timeline.get(seq) else { return String::new() };
-        let from = event.peer.map_or(String::new(), |p| format!(" from {}", self.timeline.name(p)));
+        let Some(event) = self.timeline.get(seq) else {
+            return String::new();
+        };
+        let from = event
+            .peer
+            .map_or(String::new(), |p| format!(" from {}", self.timeline.name(p)));
         format!("{}{from}", event.kind)
     }
 
@@ -132,16 +148,25 @@ impl Run<'_> {
             let peer = stream.peer();
             let state = &self.peers[peer.0];
             if let Some(exit) = state.child.as_ref().and_then(|c| c.exit()) {
-                return matches!(stream, Stream::Exits(_)).then_some(None).unwrap_or(Some(Gone::Ended(exit)));
+                return matches!(stream, Stream::Exits(_))
+                    .then_some(None)
+                    .unwrap_or(Some(Gone::Ended(exit)));
             }
-            let Stream::Messages(_, channel) = stream else { return None };
+            let Stream::Messages(_, channel) = stream else {
+                return None;
+            };
             let link = state.link?;
             let connected_once = self.links[link.0].generation > 0;
-            let open = self.links[link.0].socket_ref(channel).end_ref(state.spec.party).is_open();
+            let open = self.links[link.0]
+                .socket_ref(channel)
+                .end_ref(state.spec.party)
+                .is_open();
             (connected_once && !open && channel == Channel::Main).then_some(Gone::Closed)
         };
         let all: Option<Vec<Gone>> = matchers.iter().map(|(m, _)| gone(m.stream)).collect();
-        let Some(first) = all.and_then(|all| all.into_iter().next()) else { return Ok(()) };
+        let Some(first) = all.and_then(|all| all.into_iter().next()) else {
+            return Ok(());
+        };
         let name = &self.peers[matchers[0].0.stream.peer().0].spec.name;
         let (kind, actual) = match first {
             Gone::Ended(exit @ Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
@@ -158,14 +183,6 @@ impl Run<'_> {
     /// Everything up to now counts as read by a track.
     pub(super) fn read_up(&mut self, at: usize) {
         self.tracks[at].floor = self.timeline.end();
-    }
-
-    /// Whether a connection was closed by a peer since an event.
-    pub(super) fn closed_since(&self, from: Seq) -> Option<String> {
-        self.timeline.since(from).find_map(|(seq, event)| match &event.kind {
-            EventKind::Closed { channel: Channel::Main, .. } => Some(self.describe(seq)),
-            _ => None,
-        })
     }
 }
 

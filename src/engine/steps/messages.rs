@@ -1,6 +1,6 @@
 //! Messages that the script sends in a simulated peer's name.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::super::failure::{Result, Stop};
 use super::super::patterns::channel;
@@ -43,7 +43,10 @@ impl Run<'_> {
         let payload = Payload::build(layout, &fields).map_err(|e| wrong(e.to_string()))?;
         let message = Message::request(spec, payload).need_reply(send.need_reply);
         let fds = match &send.fds {
-            Some(kinds) => kinds.iter().map(|kind| make_fd(kind.value, kind.span)).collect::<Result<Vec<_>>>()?,
+            Some(kinds) => kinds
+                .iter()
+                .map(|kind| make_fd(kind.value, kind.span))
+                .collect::<Result<Vec<_>>>()?,
             None => needed_fds(spec, &message.payload, at)?,
         };
         let patch = header(send.header.as_ref(), &self.bindings)?;
@@ -53,7 +56,17 @@ impl Run<'_> {
             front.sent(&message);
             front.adopt(&message, &fds).map_err(|e| wrong(e.to_string()))?;
         }
-        self.send(link, peer, Outgoing { message, bytes, fds, split, automatic: false });
+        self.send(
+            link,
+            peer,
+            Outgoing {
+                message,
+                bytes,
+                fds,
+                split,
+                automatic: false,
+            },
+        );
         Ok(())
     }
 
@@ -83,14 +96,28 @@ impl Run<'_> {
             flags: header_words.flags,
             payload: Payload::Raw(rest.to_vec()),
         };
-        let fds = raw.fds.iter().map(|kind| make_fd(kind.value, kind.span)).collect::<Result<Vec<_>>>()?;
+        let fds = raw
+            .fds
+            .iter()
+            .map(|kind| make_fd(kind.value, kind.span))
+            .collect::<Result<Vec<_>>>()?;
         let split = self.offsets(&raw.split)?;
         if let Some(front) = self.peers[peer.0].sim.front() {
             // decoded, so that what it negotiates and what has to be answered is known
             let context = crate::wire::DecodeContext::default();
             front.sent(&Message::decode(DIALECT, channel, context, &header_words, rest));
         }
-        self.send(link, peer, Outgoing { message, bytes: Some(bytes), fds, split, automatic: false });
+        self.send(
+            link,
+            peer,
+            Outgoing {
+                message,
+                bytes: Some(bytes),
+                fds,
+                split,
+                automatic: false,
+            },
+        );
         Ok(())
     }
 
@@ -165,12 +192,12 @@ fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> Result<Vec<O
         made.map_err(|e| Stop::harness(format!("memfd: {e}"), span))
     };
     match (spec.id, payload) {
-        _ if spec.channel == Channel::Backend => {
-            (0..spec.request_fds.min).map(|_| memory(MEMFD_BYTES)).collect()
-        }
-        (_, Payload::MemTable(table)) => {
-            table.regions.iter().map(|r| memory(r.mmap_offset.saturating_add(r.size))).collect()
-        }
+        _ if spec.channel == Channel::Backend => (0..spec.request_fds.min).map(|_| memory(MEMFD_BYTES)).collect(),
+        (_, Payload::MemTable(table)) => table
+            .regions
+            .iter()
+            .map(|r| memory(r.mmap_offset.saturating_add(r.size)))
+            .collect(),
         (id::frontend::ADD_MEM_REG, Payload::MemReg(reg)) => {
             Ok(vec![memory(reg.region.mmap_offset.saturating_add(reg.region.size))?])
         }
@@ -181,18 +208,11 @@ fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> Result<Vec<O
         }
         (id::frontend::SET_LOG_FD, _) => Ok(vec![make_fd(FdKind::Eventfd, span)?]),
         (id::frontend::SET_BACKEND_REQ_FD, _) => {
-            let (ours, theirs) =
-                make::socket_pair().map_err(|e| Stop::harness(format!("socket pair: {e}"), span))?;
+            let (ours, theirs) = make::socket_pair().map_err(|e| Stop::harness(format!("socket pair: {e}"), span))?;
             Ok(vec![theirs, ours])
         }
         _ => (0..spec.request_fds.min).map(|_| memory(MEMFD_BYTES)).collect(),
     }
-}
-
-/// Used by the tests of this file's neighbours; a descriptor is a descriptor.
-#[cfg(test)]
-fn kinds(fds: &[OwnedFd]) -> Vec<crate::sys::fd::FdType> {
-    fds.iter().map(|fd| make::fd_type(fd.as_fd())).collect()
 }
 
 #[cfg(test)]
@@ -204,12 +224,26 @@ mod tests {
     #[test]
     fn a_memory_table_gets_files_large_enough_for_its_regions() {
         let regions = vec![
-            MemRegion { size: 0x2000, mmap_offset: 0x1000, ..MemRegion::default() },
-            MemRegion { size: 0x1000, ..MemRegion::default() },
+            MemRegion {
+                size: 0x2000,
+                mmap_offset: 0x1000,
+                ..MemRegion::default()
+            },
+            MemRegion {
+                size: 0x1000,
+                ..MemRegion::default()
+            },
         ];
-        let table = Payload::MemTable(MemTable { regions, ..MemTable::default() });
+        let table = Payload::MemTable(MemTable {
+            regions,
+            ..MemTable::default()
+        });
         let spec = spec(DIALECT, Channel::Main, id::frontend::SET_MEM_TABLE).unwrap();
         let fds = needed_fds(spec, &table, Span::default()).unwrap();
-        assert_eq!(kinds(&fds), [FdType::Memfd { size: 0x3000 }, FdType::Memfd { size: 0x1000 }]);
+        let kinds: Vec<FdType> = fds
+            .iter()
+            .map(|fd| make::fd_type(std::os::fd::AsFd::as_fd(fd)))
+            .collect();
+        assert_eq!(kinds, [FdType::Memfd { size: 0x3000 }, FdType::Memfd { size: 0x1000 }]);
     }
 }

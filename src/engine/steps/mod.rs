@@ -31,7 +31,10 @@ pub(super) enum Waiting {
     /// Both ends of a link.
     Connection(LinkId),
     /// One of these patterns; `any` others may come before it.
-    OneOf { matchers: Vec<(Matcher, Option<String>)>, skip_others: bool },
+    OneOf {
+        matchers: Vec<(Matcher, Option<String>)>,
+        skip_others: bool,
+    },
     /// All of these, in any order.
     All(Vec<(Matcher, Option<String>)>),
     /// A simulated front-end's own requests.
@@ -39,13 +42,26 @@ pub(super) enum Waiting {
     /// A QEMU command, and others to be submitted after it.
     Qemu(PeerId, CommandId),
     /// QMP calls one after the other.
-    Calls { peer: PeerId, at: usize, id: Option<CommandId>, unplug: bool, deleted_from: crate::trace::Seq },
+    Calls {
+        peer: PeerId,
+        at: usize,
+        id: Option<CommandId>,
+        unplug: bool,
+        deleted_from: crate::trace::Seq,
+    },
     /// Frames on their way.
     Delivery(Box<Delivery>),
     /// A block request.
     Submitted(Box<Submitted>),
     /// Requests to a generic device: peer, those on their way, how many are still to be sent.
-    Echo { peer: PeerId, ring: u16, size: usize, open: Vec<u64>, left: u64, number: u64 },
+    Echo {
+        peer: PeerId,
+        ring: u16,
+        size: usize,
+        open: Vec<u64>,
+        left: u64,
+        number: u64,
+    },
     /// Tracks.
     Tracks,
     /// The other tracks at a barrier.
@@ -147,11 +163,18 @@ impl<'a> Run<'a> {
             Step::Unordered(patterns) => return Ok(Waiting::All(self.matchers(patterns, span)?)),
             Step::Optional(optional) => {
                 let matcher = self.matcher(&optional.when, span)?;
-                let at_most = optional.at_most.as_ref().map_or(Ok(1), |n| eval_num(n, &self.bindings))?;
+                let at_most = optional
+                    .at_most
+                    .as_ref()
+                    .map_or(Ok(1), |n| eval_num(n, &self.bindings))?;
                 self.tracks[at].optional.push((matcher, at_most));
             }
             Step::Never(pattern) => {
-                let never = Never { matcher: self.matcher(pattern, span)?, span, from: self.timeline.end() };
+                let never = Never {
+                    matcher: self.matcher(pattern, span)?,
+                    span,
+                    from: self.timeline.end(),
+                };
                 self.nevers.push(never);
             }
             Step::Together(tracks) => return Ok(self.fork(at, tracks.iter().map(|(_, steps)| steps.as_slice()))),
@@ -161,20 +184,26 @@ impl<'a> Run<'a> {
             }
             Step::Hold(hold) => {
                 let matcher = self.matcher(&hold.when, span)?;
-                self.holds.push(HoldState { name: hold.name.value.clone(), matcher });
+                self.holds.push(HoldState {
+                    name: hold.name.value.clone(),
+                    matcher,
+                });
             }
             Step::Release(name) => self.holds.retain(|h| h.name != name.value),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
                 let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
-                front.kick(ring).map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+                front
+                    .kick(ring)
+                    .map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
             }
             Step::Call(call) => {
                 let peer = self.peer(&call.from.value, call.from.span)?;
                 let ring = self.ring(&call.ring)?;
                 let back = self.peers[peer.0].sim.back().ok_or_else(|| not_back(span))?;
-                back.call(ring).map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+                back.call(ring)
+                    .map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
             }
             Step::Close(close) => {
                 let peer = self.peer(&close.peer.value, close.peer.span)?;
@@ -236,7 +265,9 @@ impl<'a> Run<'a> {
             Waiting::Tracks => Ok(self.join(at)),
             Waiting::Barrier => Ok(self.pass_barrier(at)),
             Waiting::OpenRequest { peer, request } => {
-                let Step::Reply(reply) = &step.value else { return Ok(true) };
+                let Step::Reply(reply) = &step.value else {
+                    return Ok(true);
+                };
                 self.poll_reply(reply, *peer, *request)
             }
             Waiting::Restart(peer) => self.poll_restart(*peer, span),
@@ -259,7 +290,11 @@ impl<'a> Run<'a> {
 
     /// All strands are through: reading goes on behind what any of them has read.
     fn join(&mut self, at: usize) -> bool {
-        if !self.tracks[at].children.iter().all(|child| self.tracks[*child].is_done()) {
+        if !self.tracks[at]
+            .children
+            .iter()
+            .all(|child| self.tracks[*child].is_done())
+        {
             return false;
         }
         for child in std::mem::take(&mut self.tracks[at].children) {
@@ -276,7 +311,9 @@ impl<'a> Run<'a> {
 
     /// Whether everyone who names this barrier has come to it. The last one lets all go.
     fn pass_barrier(&mut self, at: usize) -> bool {
-        let Some(name) = self.tracks[at].barrier.clone() else { return true };
+        let Some(name) = self.tracks[at].barrier.clone() else {
+            return true;
+        };
         let siblings = self.tracks[at].siblings.clone();
         let names_it = |track: &Track| track.step_names_barrier(&name) && !track.is_done();
         let missing = siblings.iter().any(|s| {
@@ -303,7 +340,9 @@ impl<'a> Run<'a> {
 
     /// Binds what a pattern's `as` names.
     pub(super) fn bind(&mut self, name: Option<&str>, message: Option<&crate::wire::Message>) {
-        let (Some(name), Some(message)) = (name, message) else { return };
+        let (Some(name), Some(message)) = (name, message) else {
+            return;
+        };
         let (main, fields) = crate::judge::value::binding_of(message);
         self.bindings.bind_message(name, main, fields);
     }
@@ -348,7 +387,11 @@ impl<'a> Run<'a> {
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
             Waiting::Nothing => "nothing".to_owned(),
         };
-        let limit = if self.tracks[at].deadline >= self.deadline { "the scenario's" } else { "the step's" };
+        let limit = if self.tracks[at].deadline >= self.deadline {
+            "the scenario's"
+        } else {
+            "the step's"
+        };
         let diagnostic = Diagnostic::error(format!("`{}` waited in vain", name(&step.value)))
             .at(step.span)
             .label(format!("{limit} limit was reached here"))
@@ -373,7 +416,12 @@ fn list(matchers: &[(Matcher, Option<String>)], separator: &str) -> String {
 /// The most telling place of a pattern.
 fn pattern_span(pattern: &Pattern, fallback: Span) -> Span {
     let places = [&pattern.message, &pattern.reply_to, &pattern.event, &pattern.closed];
-    places.into_iter().flatten().map(|p| p.span).find(|s| s.line > 0).unwrap_or(fallback)
+    places
+        .into_iter()
+        .flatten()
+        .map(|p| p.span)
+        .find(|s| s.line > 0)
+        .unwrap_or(fallback)
 }
 
 fn not_front(span: Span) -> Box<Stop> {

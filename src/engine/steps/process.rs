@@ -54,9 +54,13 @@ impl Run<'_> {
             let state = &self.peers[peer.0];
             let open = self.links[link.0].main.end_ref(party).is_open();
             if let (false, Some(exit)) = (open, state.child.as_ref().and_then(|c| c.exit())) {
-                let message = format!("`{}` ({}) ended before it was connected", state.spec.name, state.spec.label);
-                let diagnostic =
-                    Diagnostic::error(message).at(span).expected_actual("a connection", format!("it ended: {exit}"));
+                let message = format!(
+                    "`{}` ({}) ended before it was connected",
+                    state.spec.name, state.spec.label
+                );
+                let diagnostic = Diagnostic::error(message)
+                    .at(span)
+                    .expected_actual("a connection", format!("it ended: {exit}"));
                 return Err(Stop::fail(FailKind::Start, diagnostic));
             }
         }

@@ -20,7 +20,9 @@ impl Run<'_> {
         let name = self.peers[peer.0].spec.name.clone();
         match &mut self.peers[peer.0].qemu {
             Some(qemu) => Ok(qemu.handle.submit(command)),
-            None => Err(Stop::wrong(Diagnostic::error(format!("`{name}` is no QEMU that runs")).at(span))),
+            None => Err(Stop::wrong(
+                Diagnostic::error(format!("`{name}` is no QEMU that runs")).at(span),
+            )),
         }
     }
 
@@ -40,7 +42,13 @@ impl Run<'_> {
             }
             action @ (DriverAction::Plug | DriverAction::Unplug) => {
                 let unplug = action == DriverAction::Unplug;
-                return Ok(Waiting::Calls { peer, at: 0, id: None, unplug, deleted_from: self.timeline.end() });
+                return Ok(Waiting::Calls {
+                    peer,
+                    at: 0,
+                    id: None,
+                    unplug,
+                    deleted_from: self.timeline.end(),
+                });
             }
         };
         self.submit_qemu(peer, command, span)
@@ -48,7 +56,16 @@ impl Run<'_> {
 
     /// QMP calls one after the other; between the removal of the device and what follows, the guest lets go of it.
     pub(super) fn poll_calls(&mut self, span: Span, waiting: &mut Waiting) -> Result<bool> {
-        let Waiting::Calls { peer, at, id, unplug, deleted_from } = waiting else { return Ok(true) };
+        let Waiting::Calls {
+            peer,
+            at,
+            id,
+            unplug,
+            deleted_from,
+        } = waiting
+        else {
+            return Ok(true);
+        };
         let peer = *peer;
         loop {
             if let Some(command) = *id {
@@ -71,10 +88,15 @@ impl Run<'_> {
             if *unplug && *at == 1 && !self.qmp_event_since(peer, DEVICE_DELETED, *deleted_from) {
                 return Ok(false);
             }
-            let Some(qemu) = &mut self.peers[peer.0].qemu else { return Ok(true) };
+            let Some(qemu) = &mut self.peers[peer.0].qemu else {
+                return Ok(true);
+            };
             let calls = if *unplug { &qemu.unplug } else { &qemu.plug };
             let Some(call) = calls.get(*at) else { return Ok(true) };
-            let command = Command::Qmp { execute: call.execute.to_owned(), arguments: call.arguments.clone() };
+            let command = Command::Qmp {
+                execute: call.execute.to_owned(),
+                arguments: call.arguments.clone(),
+            };
             *id = Some(qemu.handle.submit(command));
         }
     }
@@ -90,9 +112,19 @@ impl Run<'_> {
         let offset = step.offset.as_ref().map_or(Ok(0), |o| eval_num(o, &self.bindings))?;
         let offset = u32::try_from(offset).unwrap_or(u32::MAX);
         let command = match (&step.write, &step.is) {
-            (Some(bytes), _) => Command::WriteConfig { offset, bytes: bytes.value.0.clone() },
-            (None, Some(bytes)) => Command::ReadConfig { offset, len: bytes.value.0.len() as u32 },
-            (None, None) => return Err(Stop::wrong(Diagnostic::error("`config` needs `is` or `write`").at(span))),
+            (Some(bytes), _) => Command::WriteConfig {
+                offset,
+                bytes: bytes.value.0.clone(),
+            },
+            (None, Some(bytes)) => Command::ReadConfig {
+                offset,
+                len: bytes.value.0.len() as u32,
+            },
+            (None, None) => {
+                return Err(Stop::wrong(
+                    Diagnostic::error("`config` needs `is` or `write`").at(span),
+                ));
+            }
         };
         self.submit_qemu(peer, command, span)
     }
@@ -144,12 +176,7 @@ impl Run<'_> {
         Ok(true)
     }
 
-    fn check_qmp(
-        &mut self,
-        step: &Qmp,
-        result: std::result::Result<Outcome, QemuError>,
-        peer: PeerId,
-    ) -> Result<()> {
+    fn check_qmp(&mut self, step: &Qmp, result: std::result::Result<Outcome, QemuError>, peer: PeerId) -> Result<()> {
         let span = step.execute.span;
         match (result, &step.error) {
             (Err(error), Some(wanted)) if error.to_string().contains(&wanted.value) => Ok(()),
@@ -192,7 +219,12 @@ impl Run<'_> {
             (None, QemuError::TimedOut { .. }) => FailKind::Hang,
             _ => FailKind::Wrong,
         };
-        Stop::fail(kind, Diagnostic::error("QEMU could not do this").at(span).footer(error.to_string()))
+        Stop::fail(
+            kind,
+            Diagnostic::error("QEMU could not do this")
+                .at(span)
+                .footer(error.to_string()),
+        )
     }
 }
 
@@ -217,7 +249,12 @@ fn to_json(node: &Node) -> serde_json::Value {
 /// The value at `a.b[0].c`.
 fn follow<'v>(value: &'v serde_json::Value, path: &str) -> Option<&'v serde_json::Value> {
     let mut value = value;
-    for part in path.replace('[', ".").replace(']', "").split('.').filter(|p| !p.is_empty()) {
+    for part in path
+        .replace('[', ".")
+        .replace(']', "")
+        .split('.')
+        .filter(|p| !p.is_empty())
+    {
         value = match part.parse::<usize>() {
             Ok(index) if value.is_array() => value.get(index)?,
             _ => value.get(part)?,

@@ -20,8 +20,11 @@ impl Run<'_> {
         self.link_of(peer, span)?;
         let until = setup.until.as_ref().map_or(SetupState::Running, |u| u.value);
         if self.peers[peer.0].spec.is_qemu() {
-            let until =
-                if until == SetupState::Negotiated { DriverState::FeaturesOk } else { DriverState::DriverOk };
+            let until = if until == SetupState::Negotiated {
+                DriverState::FeaturesOk
+            } else {
+                DriverState::DriverOk
+            };
             return self.submit_qemu(peer, self.driver_init(peer, until), span);
         }
         let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
@@ -43,7 +46,12 @@ impl Run<'_> {
             None if choice.without != 0 => FeatureChoice::Mask(!choice.without),
             None => FeatureChoice::All,
         };
-        Command::DriverInit { features, rings: None, ring_size: spec.ring_size, until }
+        Command::DriverInit {
+            features,
+            rings: None,
+            ring_size: spec.ring_size,
+            until,
+        }
     }
 
     pub(super) fn begin_ring(&mut self, step: &RingStep, span: Span) -> Result<Waiting> {
@@ -80,7 +88,9 @@ impl Run<'_> {
 
     pub(super) fn poll_front(&mut self, at: usize, step: &At<Step>, peer: PeerId, setup: bool) -> Result<bool> {
         let span = step.span;
-        let Some(front) = self.peers[peer.0].sim.front() else { return Ok(true) };
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return Ok(true);
+        };
         if let Some(error) = front.take_failure() {
             let mut diagnostic = Diagnostic::error(format!("`{}` failed", super::name(&step.value))).at(span);
             let text = error.to_string();
@@ -118,7 +128,10 @@ impl Run<'_> {
                 let diagnostic = Diagnostic::error("the ring stopped at another place")
                     .at(condition.span)
                     .label(format!("the base {why}"))
-                    .expected_actual(format!("base{}", crate::judge::value::describe(&wanted)), format!("base={base}"));
+                    .expected_actual(
+                        format!("base{}", crate::judge::value::describe(&wanted)),
+                        format!("base={base}"),
+                    );
                 return Err(Stop::wrong(diagnostic));
             }
         }
@@ -131,7 +144,9 @@ impl Run<'_> {
         let spec = &self.peers[peer.0].spec;
         let (wanted, protocol_wanted) = (spec.features.with, spec.protocol_features.with);
         let kind = self.device_kind(peer);
-        let Some(front) = self.peers[peer.0].sim.front() else { return Ok(()) };
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return Ok(());
+        };
         let [offered, _, protocol_offered, _] = front.features();
         let missing = [
             describe_virtio(kind, wanted & !offered),
@@ -142,7 +157,10 @@ impl Run<'_> {
             return Ok(());
         }
         let diagnostic = Diagnostic::error(format!("the back-end does not offer {}", missing.join(", "))).at(span);
-        Err(Box::new(Stop { kind: StopKind::Unsupported, diagnostic }))
+        Err(Box::new(Stop {
+            kind: StopKind::Unsupported,
+            diagnostic,
+        }))
     }
 
     /// What a simulated front-end waits for.
@@ -155,7 +173,9 @@ impl Run<'_> {
 
     /// The other side is gone while a front-end waits for it.
     fn check_front_gone(&self, peer: PeerId, span: Span, waits_for: &str) -> Result<()> {
-        let Some(link) = self.peers[peer.0].link else { return Ok(()) };
+        let Some(link) = self.peers[peer.0].link else {
+            return Ok(());
+        };
         let link = &self.links[link.0];
         if link.is_connected() || link.generation == 0 {
             return Ok(());
@@ -163,7 +183,9 @@ impl Run<'_> {
         let back = &self.peers[link.back.0];
         let crashed = back.child.as_ref().and_then(|c| c.exit());
         // a process that closes its socket mostly ends; how it ended is worth waiting for
-        if back.child.is_some() && crashed.is_none() && !self.is_past(self.close_seen_at(link.back).plus_ms(END_GRACE_MS))
+        if back.child.is_some()
+            && crashed.is_none()
+            && !self.is_past(self.close_seen_at(link.back).plus_ms(END_GRACE_MS))
         {
             return Ok(());
         }
@@ -173,15 +195,29 @@ impl Run<'_> {
             Some(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
             None => (FailKind::Wrong, format!("`{name}` closed the connection")),
         };
-        let diagnostic = Diagnostic::error("the connection is gone").at(span).expected_actual(waits_for, actual);
+        let diagnostic = Diagnostic::error("the connection is gone")
+            .at(span)
+            .expected_actual(waits_for, actual);
         Err(Stop::fail(kind, diagnostic))
     }
 
     fn close_seen_at(&self, peer: PeerId) -> crate::sys::clock::Moment {
         let closes = |event: &crate::trace::Event| {
-            event.peer == Some(peer) && matches!(event.kind, EventKind::Closed { channel: Channel::Main, .. })
+            event.peer == Some(peer)
+                && matches!(
+                    event.kind,
+                    EventKind::Closed {
+                        channel: Channel::Main,
+                        ..
+                    }
+                )
         };
-        self.timeline.since(Seq(0)).filter(|(_, e)| closes(e)).last().map(|(_, e)| e.at).unwrap_or_default()
+        self.timeline
+            .since(Seq(0))
+            .filter(|(_, e)| closes(e))
+            .last()
+            .map(|(_, e)| e.at)
+            .unwrap_or_default()
     }
 }
 
