@@ -1,5 +1,21 @@
 //! Scenario files: YAML to a typed plan with source positions, fragments, parameters and diagnostics. Runs nothing.
+//!
+//! The way of a file: [`yaml`] reads text into a tree with positions, `expand` replaces fragments and parameters,
+//! `read` makes the typed [`model`] of the tree, `validate` looks up every name. What comes out is a [`plan::Plan`], or
+//! [`diagnostic::Diagnostics`] that show file, line, column and the source.
 
+pub mod diagnostic;
+pub mod eval;
+pub mod load;
 pub mod model;
+pub mod plan;
+pub mod refs;
+mod render;
 pub mod scalar;
 pub mod span;
+pub mod suggest;
+
+pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};
+pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
+pub use load::{load_file, load_str, unknown_settings};
+pub use plan::{Plan, Settings};
