@@ -1,1 +1,3 @@
 //! The peer room.
+
+pub mod reference;

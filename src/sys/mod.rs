@@ -4,6 +4,7 @@
 pub mod child;
 pub mod clock;
 pub mod fd;
+pub mod inherited;
 pub mod poll;
 pub mod process_table;
 pub mod signal;
