@@ -1,1 +1,7 @@
-//! The spec room.
+//! The spec room: the requirements of the specification as data. Pure look-up, no I/O.
+//!
+//! The message table and the feature bits are the wire room's; they are data of the codec as much as of the text.
+
+mod requirement;
+
+pub use requirement::{Basis, Level, Requirement, Subject, Testable, UnknownRequirement, all, requirement};

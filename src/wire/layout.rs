@@ -1,0 +1,129 @@
+//! What a field of a payload is: its name, its place, and how it is written.
+
+use std::fmt::Write as _;
+
+use super::fields::Value;
+use super::scalar::Scalar;
+
+/// How a field's value is written in the notation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// Indexes and counts.
+    Decimal,
+    /// Addresses, masks, flags, sizes.
+    Hex,
+    /// Hex digits, two a byte.
+    Bytes,
+    /// Records in brackets.
+    List,
+}
+
+/// One field of a payload layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldSpec {
+    /// The specification's name of the field.
+    pub name: &'static str,
+    /// Its first bit, counted from the start of the payload (of the item, in a list).
+    pub offset_bits: u32,
+    /// Its width; 0 when the payload's size decides.
+    pub bits: u32,
+    /// How it is written.
+    pub base: Base,
+    /// Whether it is left out of the notation while it is zero (padding, reserved bits).
+    pub quiet: bool,
+    /// What it means.
+    pub doc: &'static str,
+    /// The fields of one item, when this is a list.
+    pub items: &'static [FieldSpec],
+}
+
+/// How the declaration of a layout says [`Base`] and `quiet` in one word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Style {
+    Dec,
+    Hex,
+    Pad,
+}
+
+impl FieldSpec {
+    /// A field that holds a `T`, at byte `offset`.
+    pub(crate) const fn of<T: Scalar>(name: &'static str, offset: u32, style: Style, doc: &'static str) -> Self {
+        let base = match style {
+            _ if T::IS_BYTES => Base::Bytes,
+            Style::Dec => Base::Decimal,
+            Style::Hex | Style::Pad => Base::Hex,
+        };
+        let quiet = matches!(style, Style::Pad);
+        Self {
+            name,
+            offset_bits: offset * 8,
+            bits: T::BITS,
+            base,
+            quiet,
+            doc,
+            items: &[],
+        }
+    }
+
+    /// A list of records from byte `offset` on.
+    pub(crate) const fn list(name: &'static str, offset: u32, doc: &'static str, items: &'static [FieldSpec]) -> Self {
+        Self {
+            name,
+            offset_bits: offset * 8,
+            bits: 0,
+            base: Base::List,
+            quiet: false,
+            doc,
+            items,
+        }
+    }
+
+    /// The bytes from byte `offset` to the end of the payload.
+    pub(crate) const fn rest(name: &'static str, offset: u32, doc: &'static str) -> Self {
+        Self {
+            name,
+            offset_bits: offset * 8,
+            bits: 0,
+            base: Base::Bytes,
+            quiet: false,
+            doc,
+            items: &[],
+        }
+    }
+
+    /// Writes `value` in this field's base.
+    pub fn show(&self, value: &Value) -> String {
+        match (self.base, value) {
+            (Base::Decimal, Value::U64(value)) => value.to_string(),
+            (_, Value::U64(value)) => format!("{value:#x}"),
+            (_, Value::Bytes(bytes)) if self.quiet => {
+                let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+                Value::Bytes(bytes[..end].to_vec()).to_string()
+            }
+            (_, Value::Bytes(_)) => value.to_string(),
+            (_, Value::List(items)) => {
+                let items: Vec<String> = items
+                    .iter()
+                    .map(|item| format!("{{{}}}", show_all(self.items, item)))
+                    .collect();
+                format!("[{}]", items.join(" "))
+            }
+        }
+    }
+}
+
+/// Writes `name=value` for every field, leaving out quiet ones that are zero.
+pub(crate) fn show_all<N: AsRef<str>>(specs: &[FieldSpec], fields: &[(N, Value)]) -> String {
+    let mut text = String::new();
+    for (name, value) in fields {
+        let name = name.as_ref();
+        let spec = specs.iter().find(|spec| spec.name == name);
+        if spec.is_some_and(|spec| spec.quiet) && value.is_zero() {
+            continue;
+        }
+        let shown = spec.map_or_else(|| value.to_string(), |spec| spec.show(value));
+        let space = if text.is_empty() { "" } else { " " };
+        write!(text, "{space}{name}={shown}").expect("a String takes any text");
+    }
+    text
+}

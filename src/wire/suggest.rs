@@ -1,0 +1,34 @@
+//! "Did you mean": names that look like one that was not found.
+
+/// More than this many suggestions help nobody.
+const SUGGESTIONS_MAX: usize = 3;
+/// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
+const LIKENESS_MIN: f64 = 0.8;
+
+/// The candidates most like `name`, best first, at most three.
+pub(crate) fn similar(name: &str, candidates: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
+    let wanted = name.to_ascii_uppercase();
+    let mut scored: Vec<(f64, &'static str)> = candidates
+        .into_iter()
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&wanted, &candidate.to_ascii_uppercase()),
+                candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let mut names: Vec<&'static str> = scored.into_iter().map(|(_, candidate)| candidate).collect();
+    names.dedup();
+    names.truncate(SUGGESTIONS_MAX);
+    names
+}
+
+/// `; did you mean A or B?`, or nothing.
+pub(crate) fn did_you_mean(suggestions: &[&str]) -> String {
+    match suggestions {
+        [] => String::new(),
+        some => format!("; did you mean {}?", some.join(" or ")),
+    }
+}
