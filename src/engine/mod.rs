@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::judge::outcome::Outcome;
 use crate::peer::catalogue::Catalogue;
-use crate::scenario::load::Plan;
+use crate::scenario::Plan;
 
 /// What a run needs from outside.
 #[derive(Debug)]

@@ -1,1 +1,8 @@
-//! The link room.
+//! The link between a front-end and a back-end: sockets with file descriptors, framing, and the two sockets of a
+//! connection, each of which ends at a simulated peer or at a real one. Knows headers, not what a message means.
+
+mod stream;
+mod wire_pair;
+
+pub use stream::{Frame, Incoming, PAYLOAD_MAX, Stream};
+pub use wire_pair::{End, Socket, Transit};

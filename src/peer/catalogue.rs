@@ -11,9 +11,18 @@ use crate::wire::Party;
 /// Files that the binary carries, so that it works away from its repository.
 const BUILT_IN: &[(&str, &str)] = &[
     ("qemu.yaml", include_str!("../../harness/peers/qemu.yaml")),
-    ("qemu-storage-daemon.yaml", include_str!("../../harness/peers/qemu-storage-daemon.yaml")),
-    ("reference-backend.yaml", include_str!("../../harness/peers/reference-backend.yaml")),
-    ("reference-frontend.yaml", include_str!("../../harness/peers/reference-frontend.yaml")),
+    (
+        "qemu-storage-daemon.yaml",
+        include_str!("../../harness/peers/qemu-storage-daemon.yaml"),
+    ),
+    (
+        "reference-backend.yaml",
+        include_str!("../../harness/peers/reference-backend.yaml"),
+    ),
+    (
+        "reference-frontend.yaml",
+        include_str!("../../harness/peers/reference-frontend.yaml"),
+    ),
 ];
 
 /// Files read from a directory of the user's, at most.
@@ -130,14 +139,20 @@ impl Catalogue {
         }
         for path in directory.map(yaml_files).transpose()?.unwrap_or_default() {
             let file = path.display().to_string();
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| CatalogueError { file: file.clone(), message: e.to_string() })?;
+            let text = std::fs::read_to_string(&path).map_err(|e| CatalogueError {
+                file: file.clone(),
+                message: e.to_string(),
+            })?;
             let entry = parse(&file, &text)?;
             entries.retain(|e| (&e.peer, e.role) != (&entry.peer, entry.role));
             entries.push(entry);
         }
         entries.sort_by(|a, b| a.peer.cmp(&b.peer));
-        Ok(Self { entries, vuh, probed: Mutex::new(BTreeMap::new()) })
+        Ok(Self {
+            entries,
+            vuh,
+            probed: Mutex::new(BTreeMap::new()),
+        })
     }
 
     /// All entries, by name.
@@ -157,7 +172,11 @@ impl Catalogue {
 
     /// The program of an entry, as it is started.
     pub fn program(&self, entry: &Entry) -> PathBuf {
-        if entry.program == "{vuh}" { self.vuh.clone() } else { PathBuf::from(&entry.program) }
+        if entry.program == "{vuh}" {
+            self.vuh.clone()
+        } else {
+            PathBuf::from(&entry.program)
+        }
     }
 
     /// Whether the entry's program is here: its version line, or why not. Asked once for each program.
@@ -171,7 +190,10 @@ impl Catalogue {
             };
         }
         let mut probed = self.probed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        probed.entry(entry.program.clone()).or_insert_with(|| probe_program(&program, entry)).clone()
+        probed
+            .entry(entry.program.clone())
+            .or_insert_with(|| probe_program(&program, entry))
+            .clone()
     }
 }
 
@@ -183,11 +205,23 @@ fn probe_program(program: &Path, entry: &Entry) -> Result<String, String> {
     if entry.probe.is_empty() {
         return Ok("present".to_owned());
     }
-    match std::process::Command::new(program).args(&entry.probe).stdin(std::process::Stdio::null()).output() {
-        Ok(output) if output.status.success() => {
-            Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("present").trim().to_owned())
-        }
-        Ok(output) => Err(format!("{} {} fails: {}", entry.program, entry.probe.join(" "), output.status)),
+    match std::process::Command::new(program)
+        .args(&entry.probe)
+        .stdin(std::process::Stdio::null())
+        .output()
+    {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .next()
+            .unwrap_or("present")
+            .trim()
+            .to_owned()),
+        Ok(output) => Err(format!(
+            "{} {} fails: {}",
+            entry.program,
+            entry.probe.join(" "),
+            output.status
+        )),
         Err(error) => Err(format!("{} cannot be started: {error}", entry.program)),
     }
 }
@@ -195,19 +229,30 @@ fn probe_program(program: &Path, entry: &Entry) -> Result<String, String> {
 /// Where a program is, by the rules of `execvp`.
 pub fn find_program(program: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    let runs = |p: &Path| p.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    let runs = |p: &Path| {
+        p.metadata()
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
     if program.components().count() > 1 {
         return runs(program).then(|| program.to_owned());
     }
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|d| d.join(program)).find(|p| runs(p))
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|d| d.join(program))
+        .find(|p| runs(p))
 }
 
 fn parse(file: &str, text: &str) -> Result<Entry, CatalogueError> {
-    serde_yaml::from_str(text).map_err(|e| CatalogueError { file: file.to_owned(), message: e.to_string() })
+    serde_yaml::from_str(text).map_err(|e| CatalogueError {
+        file: file.to_owned(),
+        message: e.to_string(),
+    })
 }
 
 fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, CatalogueError> {
-    let fail = |message: String| CatalogueError { file: directory.display().to_string(), message };
+    let fail = |message: String| CatalogueError {
+        file: directory.display().to_string(),
+        message,
+    };
     let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
         .map_err(|e| fail(e.to_string()))?
         .flatten()

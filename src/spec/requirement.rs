@@ -208,10 +208,10 @@ mod tests {
             assert_eq!(requirement(&wanted.id), Ok(wanted));
             assert_eq!(requirement(&wanted.id.to_lowercase()), Ok(wanted));
         }
-        let error = requirement("VU-RING-7").unwrap_err();
+        let error = requirement("VU-RING-7").expect_err("invalid");
         assert!(error.suggestions.contains(&"VU-RING-07"), "{error}");
         assert_eq!(
-            requirement("nonsense").unwrap_err().to_string(),
+            requirement("nonsense").expect_err("invalid").to_string(),
             "no requirement is called \"nonsense\""
         );
     }

@@ -140,7 +140,16 @@ impl Child {
         for pipe in [&stdout, &stderr].into_iter().flatten() {
             set_nonblocking(pipe.as_fd())?;
         }
-        Ok(Self { inner, pidfd, mark, stdout, stderr, out: Output::default(), err: Output::default(), exit: None })
+        Ok(Self {
+            inner,
+            pidfd,
+            mark,
+            stdout,
+            stderr,
+            out: Output::default(),
+            err: Output::default(),
+            exit: None,
+        })
     }
 
     /// Process id.
@@ -151,7 +160,10 @@ impl Child {
     /// Descriptors to poll: output that can be read, and the end of the process.
     pub fn watch(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let pidfd = self.exit.is_none().then(|| self.pidfd.as_fd());
-        pidfd.into_iter().chain(self.stdout.iter().map(AsFd::as_fd)).chain(self.stderr.iter().map(AsFd::as_fd))
+        pidfd
+            .into_iter()
+            .chain(self.stdout.iter().map(AsFd::as_fd))
+            .chain(self.stderr.iter().map(AsFd::as_fd))
     }
 
     /// Takes in whatever output is there, and whether it has ended. `Some` only once, when its end is first seen.
@@ -194,7 +206,11 @@ impl Child {
             let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
             let _ = kill(Pid::from_raw(self.pid()), Signal::SIGKILL);
             if let Ok(status) = self.inner.wait() {
-                self.exit = Some(status.signal().map_or(Exit::Status(status.code().unwrap_or(-1)), Exit::Signal));
+                self.exit = Some(
+                    status
+                        .signal()
+                        .map_or(Exit::Status(status.code().unwrap_or(-1)), Exit::Signal),
+                );
             }
             drain(&mut self.stdout, &mut self.out);
             drain(&mut self.stderr, &mut self.err);
@@ -248,7 +264,13 @@ mod tests {
 
     fn shell(script: &str) -> Child {
         let args = vec!["-c".into(), script.into()];
-        Child::spawn(&Spec { program: "sh".into(), args, directory: "/".into(), inherit: Vec::new() }).unwrap()
+        Child::spawn(&Spec {
+            program: "sh".into(),
+            args,
+            directory: "/".into(),
+            inherit: Vec::new(),
+        })
+        .unwrap()
     }
 
     fn wait_for_end(child: &mut Child) -> Exit {
@@ -256,7 +278,14 @@ mod tests {
             if let Some(exit) = child.collect() {
                 return exit;
             }
-            let interests: Vec<_> = child.watch().map(|fd| Interest { fd, write: false, token: () }).collect();
+            let interests: Vec<_> = child
+                .watch()
+                .map(|fd| Interest {
+                    fd,
+                    write: false,
+                    token: (),
+                })
+                .collect();
             wait(&interests, None).unwrap();
         }
     }
@@ -280,7 +309,14 @@ mod tests {
         let mut child = shell("setsid sh -c 'echo ready; kill -STOP $$' &");
         wait_for_end(&mut child);
         while !child.out.text().contains("ready") {
-            let interests: Vec<_> = child.watch().map(|fd| Interest { fd, write: false, token: () }).collect();
+            let interests: Vec<_> = child
+                .watch()
+                .map(|fd| Interest {
+                    fd,
+                    write: false,
+                    token: (),
+                })
+                .collect();
             wait(&interests, None).unwrap();
             child.collect();
         }

@@ -23,7 +23,9 @@ impl Clock {
 
     /// The present moment.
     pub fn now(&self) -> Moment {
-        Moment { ns: u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX) }
+        Moment {
+            ns: u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        }
     }
 
     /// How long from now until `moment`; zero if it has passed.
@@ -40,7 +42,9 @@ impl Clock {
 impl Moment {
     /// This moment and some milliseconds.
     pub fn plus_ms(self, ms: u64) -> Moment {
-        Moment { ns: self.ns.saturating_add(ms.saturating_mul(1_000_000)) }
+        Moment {
+            ns: self.ns.saturating_add(ms.saturating_mul(1_000_000)),
+        }
     }
 
     /// Milliseconds with their fraction.

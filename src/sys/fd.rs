@@ -47,7 +47,12 @@ pub fn memfd(name: &str, size: u64) -> io::Result<OwnedFd> {
 
 /// A connected pair of stream sockets, close-on-exec.
 pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?)
 }
 
 /// The read and write end of a pipe, close-on-exec.
@@ -57,7 +62,11 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// /dev/null, for reading and writing.
 pub fn null() -> io::Result<OwnedFd> {
-    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+    Ok(std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?
+        .into())
 }
 
 /// Sets O_NONBLOCK.

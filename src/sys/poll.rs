@@ -22,7 +22,11 @@ pub fn wait<T: Copy>(interests: &[Interest<T>], timeout: Option<Duration>) -> io
     let mut fds: Vec<PollFd> = interests
         .iter()
         .map(|interest| {
-            let write = if interest.write { PollFlags::POLLOUT } else { PollFlags::empty() };
+            let write = if interest.write {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            };
             PollFd::new(interest.fd, PollFlags::POLLIN | write)
         })
         .collect();
@@ -37,5 +41,10 @@ pub fn wait<T: Copy>(interests: &[Interest<T>], timeout: Option<Duration>) -> io
         Err(error) => return Err(error.into()),
     }
     let ready = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
-    Ok(fds.iter().zip(interests).filter(|(fd, _)| ready(fd)).map(|(_, interest)| interest.token).collect())
+    Ok(fds
+        .iter()
+        .zip(interests)
+        .filter(|(fd, _)| ready(fd))
+        .map(|(_, interest)| interest.token)
+        .collect())
 }

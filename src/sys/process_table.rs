@@ -20,17 +20,26 @@ pub struct Survivor {
 
 /// Processes, other than `leader` itself, that run in its session or carry its mark. Zombies are not counted.
 pub fn descendants(leader: i32, mark: &str) -> Vec<Survivor> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     let own = std::process::id() as i32;
     let marked = format!("{MARK}={mark}");
     let mut found = Vec::new();
-    for pid in entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
+    for pid in entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok())
+    {
         if pid == leader || pid == own {
             continue;
         }
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
         // "pid (name) state ppid pgrp session ...", and the name may hold anything
-        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else { continue };
+        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(')')) else {
+            continue;
+        };
         let mut rest = stat[close + 1..].split_whitespace();
         let (state, session) = (rest.next().unwrap_or("Z"), rest.nth(2).unwrap_or("0"));
         if state == "Z" || state == "X" {
@@ -42,7 +51,10 @@ pub fn descendants(leader: i32, mark: &str) -> Vec<Survivor> {
             environment.split(|b| *b == 0).any(|entry| entry == marked.as_bytes())
         };
         if in_session || carries_mark() {
-            found.push(Survivor { pid, name: stat[open + 1..close].to_owned() });
+            found.push(Survivor {
+                pid,
+                name: stat[open + 1..close].to_owned(),
+            });
         }
     }
     found

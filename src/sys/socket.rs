@@ -43,7 +43,10 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<Option<Recei
             }
         }
     }
-    Ok(Some(Received { len: message.bytes, fds }))
+    Ok(Some(Received {
+        len: message.bytes,
+        fds,
+    }))
 }
 
 /// Sends once, without blocking and without SIGPIPE; descriptors go with the first byte. `Ok(None)`: no room now.
@@ -95,7 +98,10 @@ pub fn accept(listener: &UnixListener) -> io::Result<Option<OwnedFd>> {
 fn check_path(path: &Path) -> io::Result<()> {
     let len = path.as_os_str().len();
     if len > PATH_MAX {
-        let text = format!("socket path of {len} bytes is longer than {PATH_MAX}: {}", path.display());
+        let text = format!(
+            "socket path of {len} bytes is longer than {PATH_MAX}: {}",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())

@@ -100,6 +100,16 @@ pub enum FieldError {
         /// The field's width.
         bits: u32,
     },
+    /// A text that cannot be read as the field's value.
+    #[error("{field} takes {expected}, not {text:?}")]
+    Text {
+        /// The field.
+        field: &'static str,
+        /// What was written.
+        text: String,
+        /// What it takes.
+        expected: &'static str,
+    },
     /// A number where bytes are wanted, or the like.
     #[error("{field} takes {expected}, not {found}")]
     WrongKind {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::fields::Value;
+use super::fields::{FieldError, Value};
 use super::scalar::Scalar;
 
 /// How a field's value is written in the notation.
@@ -91,6 +91,33 @@ impl FieldSpec {
         }
     }
 
+    /// A number that stands in no payload.
+    pub(crate) const fn number(name: &'static str) -> Self {
+        Self {
+            name,
+            offset_bits: 0,
+            bits: 64,
+            base: Base::Hex,
+            quiet: false,
+            doc: "",
+            items: &[],
+        }
+    }
+
+    /// Reads `text` as this field's value: a number, or hex digits. Lists have no such form.
+    pub fn parse(&self, text: &str) -> Result<Value, FieldError> {
+        let (value, expected) = match self.base {
+            Base::Decimal | Base::Hex => (parse_number(text).map(Value::U64), "a number"),
+            Base::Bytes => (parse_bytes(text).map(Value::Bytes), "bytes as pairs of hex digits"),
+            Base::List => (None, "a list in brackets"),
+        };
+        value.ok_or_else(|| FieldError::Text {
+            field: self.name,
+            text: text.to_owned(),
+            expected,
+        })
+    }
+
     /// Writes `value` in this field's base.
     pub fn show(&self, value: &Value) -> String {
         match (self.base, value) {
@@ -126,4 +153,32 @@ pub(crate) fn show_all<N: AsRef<str>>(specs: &[FieldSpec], fields: &[(N, Value)]
         write!(text, "{space}{name}={shown}").expect("a String takes any text");
     }
     text
+}
+
+/// `256`, `0x100`, `0b1_0000_0000`; `None` for anything else.
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = text.replace('_', "");
+    let (digits, radix) = match digits.get(..2) {
+        Some("0x" | "0X") => (&digits[2..], 16),
+        Some("0b" | "0B") => (&digits[2..], 2),
+        _ => (&digits[..], 10),
+    };
+    // The standard parser would take a sign.
+    digits
+        .chars()
+        .all(|c| c.is_digit(radix))
+        .then(|| u64::from_str_radix(digits, radix).ok())?
+}
+
+/// `0011aabb`, `00:11:aa:bb`, `0011-aabb`; `None` for anything else.
+fn parse_bytes(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .filter(|c| !"-:_".contains(*c))
+        .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()))
+        .collect();
+    let digits = digits?;
+    let (pairs, odd) = digits.as_chunks::<2>();
+    odd.is_empty()
+        .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::dialect::{Channel, Dialect, Party};
+use super::fields::{FieldError, Value};
 use super::header::{Header, flags};
 use super::payload::{DecodeContext, Payload};
 use super::table::{MessageSpec, spec};
@@ -29,6 +30,22 @@ impl Message {
             flags: flags::VERSION,
             payload: payload.into(),
         }
+    }
+
+    /// A request from named fields; the layout is the one that has them all.
+    pub fn build_request(spec: &MessageSpec, fields: &[(String, Value)]) -> Result<Self, FieldError> {
+        let layout = spec.request_layout(fields.iter().map(|(name, _)| name.as_str()));
+        Ok(Self::request(spec, Payload::build(layout, fields)?))
+    }
+
+    /// A reply from named fields, likewise.
+    pub fn build_reply(spec: &MessageSpec, fields: &[(String, Value)]) -> Result<Self, FieldError> {
+        let layout = spec.reply_layout(fields.iter().map(|(name, _)| name.as_str()));
+        let reply = Self::request(spec, Payload::build(layout, fields)?);
+        Ok(Self {
+            flags: flags::VERSION | flags::REPLY,
+            ..reply
+        })
     }
 
     /// A reply to `request` with the ordinary flags.

@@ -1,35 +1,129 @@
-//! Messages as one line of text, and back.
+//! Messages as one line of text, and back: printing and parsing are inverse.
+//!
+//! ```text
+//! SET_VRING_NUM index=0 num=256
+//! SET_VRING_ENABLE! index=0 num=1                     `!` is need_reply
+//! reply to GET_FEATURES value=0x175007e46
+//! CONFIG_CHANGE_MSG! on backend                       the back-end channel
+//! SET_MEM_TABLE regions=[{guest_address=0x0 size=0xc0000 user_address=0x7f00 mmap_offset=0x0}]
+//! GET_FEATURES as vring_state index=0 num=0           a payload that the fields alone would not tell
+//! SET_OWNER header_flags=0x11                         flags beyond version 1, reply and need_reply
+//! raw request=99 flags=0x1 payload=0011aabb           an unassigned id; `raw on backend …` likewise
+//! ```
+//!
+//! Numbers are decimal, `0x` or `0b`, `_` separates digits; bytes are hex digits, `-` and `:` may separate them. Padding
+//! and reserved bits are left out while they are zero, and a field that is not given is zero.
 
-use std::fmt;
+mod parser;
+
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use super::dialect::Dialect;
+use super::dialect::{Channel, Dialect};
+use super::fields::{FieldError, Value};
+use super::header::flags;
+use super::layout::{FieldSpec, show_all};
 use super::message::Message;
+use super::names::UnknownName;
+use super::payload::Layout;
+
+pub use parser::parse;
 
 /// Why a line is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotationError {
     /// Something else was expected at this place.
-    #[error("expected {expected} at {at:?}")]
+    #[error("expected {expected}, found {}", found(.at))]
     Expected {
         /// What.
         expected: &'static str,
         /// The rest of the line from there.
         at: String,
     },
+    /// The message has an unknown name.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
+    /// A field is unknown, or its value does not fit.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// No layout of that name.
+    #[error("no payload layout is called {name:?}{}", super::suggest::did_you_mean(.suggestions))]
+    Layout {
+        /// What was written.
+        name: String,
+        /// Layouts with a similar name.
+        suggestions: Vec<&'static str>,
+    },
+    /// `header_flags` and the words before it say different things.
+    #[error("header_flags={flags:#x} contradicts {word:?}: a reply has 0x4, `!` is 0x8")]
+    Flags {
+        /// The number given.
+        flags: u32,
+        /// The words that it contradicts.
+        word: &'static str,
+    },
 }
 
-/// Prints a message.
-pub fn print(_dialect: Dialect, _message: &Message) -> String {
-    String::new()
+fn found(rest: &str) -> String {
+    if rest.is_empty() {
+        "the end of the line".to_owned()
+    } else {
+        format!("{rest:?}")
+    }
 }
 
-/// Parses a message.
-pub fn parse(_dialect: Dialect, line: &str) -> Result<Message, NotationError> {
-    Err(NotationError::Expected {
-        expected: "a message",
-        at: line.to_owned(),
-    })
+/// Prints a message on one line.
+pub fn print(dialect: Dialect, message: &Message) -> String {
+    let layout = message.payload.layout();
+    let fields = message.payload.fields();
+    let known = message.spec_in(dialect);
+    let mut line = String::new();
+
+    match known {
+        Some(spec) => {
+            let reply = if message.is_reply() { "reply to " } else { "" };
+            let need_reply = if message.needs_reply() { "!" } else { "" };
+            line = format!("{reply}{}{need_reply}{}", spec.name, on(message.channel));
+        }
+        None => {
+            let (request, flags) = (message.request, message.flags);
+            write!(line, "raw{} request={request} flags={flags:#x}", on(message.channel))
+                .expect("a String takes any text");
+        }
+    }
+
+    let names = fields
+        .iter()
+        .filter(|(name, value)| is_shown(layout.field(name), value))
+        .map(|(name, _)| *name);
+    let told = match known {
+        Some(spec) if message.is_reply() => spec.reply_layout(names),
+        Some(spec) => spec.request_layout(names),
+        None => Layout::Raw,
+    };
+    if told != layout {
+        line = format!("{line} as {layout}");
+    }
+    let shown = show_all(layout.fields(), &fields);
+    if !shown.is_empty() {
+        line = format!("{line} {shown}");
+    }
+    let words = flags::REPLY | flags::NEED_REPLY;
+    if known.is_some() && message.flags & !words != dialect.version() {
+        line = format!("{line} header_flags={:#x}", message.flags);
+    }
+    line
+}
+
+fn on(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Main => "",
+        Channel::Backend => " on backend",
+    }
+}
+
+fn is_shown(spec: Option<&FieldSpec>, value: &Value) -> bool {
+    !(value.is_zero() && spec.is_some_and(|spec| spec.quiet))
 }
 
 impl fmt::Display for Message {

@@ -210,16 +210,17 @@ impl Payload {
         fitting.unwrap_or_else(|| Self::Raw(bytes.to_vec()))
     }
 
-    /// The value at `path`: `value`, `regions[0].size`, `sizes[3]` (by shmid), `payload[0]` (a byte).
+    /// The value at `path`: `value`, `regions[0].size`, `sizes[3]` (by shmid, zero
+    /// entries too), `payload[0]` (a byte).
     pub fn get(&self, path: &str) -> Result<Value, FieldError> {
         match self {
             Self::MemTable(table) if path == "num_regions" => Ok(Value::U64(table.regions.len() as u64)),
             Self::ShmemConfig(config) => {
-                let shmid = path.strip_prefix("sizes[").and_then(|rest| rest.strip_suffix(']'));
-                match shmid
-                    .and_then(|id| id.parse().ok())
-                    .and_then(|id: usize| config.sizes.get(id))
-                {
+                let shmid = path
+                    .strip_prefix("sizes[")
+                    .map(|rest| rest.strip_suffix(".size").unwrap_or(rest));
+                let shmid = shmid.and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
+                match shmid.and_then(|shmid| config.sizes.get(shmid)) {
                     Some(size) => Ok(Value::U64(*size)),
                     None => follow(self.layout().name(), self.layout().fields(), self.fields(), path),
                 }

@@ -36,7 +36,8 @@ macro_rules! protocol_features {
                 match self { $( Self::$variant => $unlocks, )* }
             }
 
-            /// Protocol features that have to be negotiated with it.
+            /// Protocol features without which it is of no use. Only for INBAND_NOTIFICATIONS should a back-end close the
+            /// connection when they are missing.
             pub const fn requires(self) -> &'static [Self] {
                 match self { $( Self::$variant => $needs, )* }
             }

@@ -269,11 +269,12 @@ impl Body for Config {
         let payload = match given(fields, "payload") {
             Some(value) => bytes(&Self::FIELDS[3], value)?.to_vec(),
             None if size as usize > PAYLOAD_BYTES_MAX => {
-                let value = u64::from(size);
-                return Err(FieldError::TooLarge {
+                let (found, unit) = (size as usize, "bytes at most");
+                return Err(FieldError::Length {
                     field: "size",
-                    value,
-                    bits: PAYLOAD_BYTES_MAX.ilog2(),
+                    expected: PAYLOAD_BYTES_MAX,
+                    found,
+                    unit,
                 });
             }
             None => vec![0; size as usize],
@@ -310,7 +311,7 @@ impl ShmemConfig {
     pub const SIZE: usize = 8 + 8 * Self::REGIONS_MAX;
 
     const ITEM: &'static [FieldSpec] = &[
-        FieldSpec::of::<u8>("shmid", 0, Style::Dec, "the entry's position"),
+        FieldSpec::of::<u8>("shmid", 0, Style::Dec, "the entry's position; not on the wire"),
         FieldSpec::of::<u64>("size", 0, Style::Hex, "bytes of the region"),
     ];
 }
@@ -359,7 +360,7 @@ impl Body for ShmemConfig {
     }
 
     fn values(&self) -> Vec<(&'static str, Value)> {
-        let entries = (0u8..).zip(self.sizes.iter()).filter(|(_, size)| **size != 0);
+        let entries = (0..=u8::MAX).zip(self.sizes.iter()).filter(|(_, size)| **size != 0);
         let sizes = entries.map(|(id, size)| vec![("shmid".to_owned(), id.value()), ("size".to_owned(), size.value())]);
         vec![
             ("num_regions", self.num_regions.value()),

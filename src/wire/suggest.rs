@@ -10,12 +10,7 @@ pub(crate) fn similar(name: &str, candidates: impl IntoIterator<Item = &'static 
     let wanted = name.to_ascii_uppercase();
     let mut scored: Vec<(f64, &'static str)> = candidates
         .into_iter()
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(&wanted, &candidate.to_ascii_uppercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (likeness(&wanted, &candidate.to_ascii_uppercase()), candidate))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
@@ -23,6 +18,17 @@ pub(crate) fn similar(name: &str, candidates: impl IntoIterator<Item = &'static 
     names.dedup();
     names.truncate(SUGGESTIONS_MAX);
     names
+}
+
+/// Jaro-Winkler, except that one slip in three letters always counts as alike: it rates `nmu` and `num` too low.
+fn likeness(wanted: &str, candidate: &str) -> f64 {
+    let slips_max = candidate.chars().count() / 3;
+    let floor = if strsim::damerau_levenshtein(wanted, candidate) <= slips_max {
+        LIKENESS_MIN
+    } else {
+        0.0
+    };
+    strsim::jaro_winkler(wanted, candidate).max(floor)
 }
 
 /// `; did you mean A or B?`, or nothing.

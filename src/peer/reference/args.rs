@@ -135,7 +135,7 @@ pub struct FrontendArgs {
     #[arg(long, default_value_t = 16)]
     pub requests: u32,
     /// Payload bytes of each request: a frame's length, a disk request's, an echo's.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..=65536))]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(32..=65536))]
     pub size: u32,
     /// blk: use only the first N sectors of the disk (default: the capacity it announces).
     #[arg(long, value_name = "N")]

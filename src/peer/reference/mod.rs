@@ -2,18 +2,33 @@
 //! verb `vuh reference-peer`. They are real, independent peers that need nothing installed, and they use neither the
 //! harness's codec nor its rings, so that they can contradict them. They never judge the other peer.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 pub mod args;
+pub mod backend;
+mod blk;
+mod device;
+mod disk;
+mod driver_ring;
+mod error;
+pub mod frontend;
+mod generic;
+mod guest;
+mod load;
+mod load_blk;
+mod load_generic;
+mod load_net;
+mod net;
+mod session;
+#[cfg(test)]
+mod tests;
+mod watchdog;
 
 pub use args::{BackendArgs, FrontendArgs, ReferenceArgs, Role};
-
-/// Why a reference peer ended early.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReferenceError {}
+pub use error::{Fault, ReferenceError};
 
 /// Runs the reference peer that `args` describes until its work or its connection ends.
 ///
@@ -21,8 +36,13 @@ pub enum ReferenceError {}
 /// The other peer broke the protocol, did not answer in time or answered wrongly, or the system refused something.
 pub fn main(args: ReferenceArgs) -> Result<(), ReferenceError> {
     match args.role {
-        Role::Backend(_) => Ok(()),
-        Role::Frontend(_) => Ok(()),
+        Role::Backend(args) => backend::Backend::new(&args)?.run(),
+        Role::Frontend(args) => {
+            let report = frontend::drive(&args)?;
+            let line = serde_json::to_string(&report)
+                .map_err(|error| ReferenceError::system("stdout")(std::io::Error::other(error.to_string())))?;
+            writeln!(std::io::stdout(), "{line}").map_err(ReferenceError::system("stdout"))
+        }
     }
 }
 

@@ -1,0 +1,91 @@
+//! One of the two sockets of a connection as the harness sees it: two ends, and what is on its way between them.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use super::stream::Stream;
+use crate::trace::Seq;
+use crate::wire::{Message, Party};
+
+/// Where a side of a socket ends.
+#[derive(Debug, Default)]
+pub enum End {
+    /// Nothing there: not connected yet, or closed.
+    #[default]
+    Absent,
+    /// At a peer that the harness simulates.
+    Local,
+    /// At a real program.
+    Remote(Stream),
+}
+
+impl End {
+    /// Whether messages can be delivered to it.
+    pub fn is_open(&self) -> bool {
+        !matches!(self, End::Absent)
+    }
+}
+
+/// A message, or a close, on its way from one end to the other.
+#[derive(Debug)]
+pub enum Transit {
+    /// A message.
+    Message {
+        /// Its event; `None` if the timeline is full.
+        seq: Option<Seq>,
+        /// As decoded, for the holds.
+        message: Message,
+        /// All bytes, header included, exactly as they came.
+        bytes: Vec<u8>,
+        /// What is attached.
+        fds: Vec<OwnedFd>,
+        /// Offsets at which it is to be cut when it is sent.
+        split: Vec<usize>,
+        /// The hold that keeps it.
+        held_by: Option<String>,
+    },
+    /// The sender closed.
+    Close,
+}
+
+/// The main socket or the back-end channel of a link.
+#[derive(Debug, Default)]
+pub struct Socket {
+    /// The front-end's side.
+    pub front: End,
+    /// The back-end's side.
+    pub back: End,
+    from_front: VecDeque<Transit>,
+    from_back: VecDeque<Transit>,
+}
+
+impl Socket {
+    /// A party's end.
+    pub fn end(&mut self, party: Party) -> &mut End {
+        match party {
+            Party::FrontEnd => &mut self.front,
+            Party::BackEnd => &mut self.back,
+        }
+    }
+
+    /// A party's end, to look at.
+    pub fn end_ref(&self, party: Party) -> &End {
+        match party {
+            Party::FrontEnd => &self.front,
+            Party::BackEnd => &self.back,
+        }
+    }
+
+    /// What is on its way from a party, oldest first.
+    pub fn queue(&mut self, from: Party) -> &mut VecDeque<Transit> {
+        match from {
+            Party::FrontEnd => &mut self.from_front,
+            Party::BackEnd => &mut self.from_back,
+        }
+    }
+
+    /// Nothing is connected and nothing on its way.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

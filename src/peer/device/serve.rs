@@ -1,0 +1,74 @@
+//! One ring through one model: take, process, return, until the ring is empty, the model has enough, or the budget is spent.
+
+use crate::memory::GuestAccess;
+use crate::ring::SplitDevice;
+
+use super::{DeviceError, DeviceModel, Processed};
+
+/// What serving a ring has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Served {
+    /// Chains returned.
+    pub returned: u16,
+    /// Whether the driver is to be called.
+    pub call: bool,
+    /// Whether the budget ended it, so that there may be more.
+    pub more: bool,
+}
+
+/// Serves a ring that is started; at most `budget` chains.
+///
+/// `enabled` is the ring's other bit: a disabled ring is processed without side effects. `ring_mem` is used for the ring itself and
+/// `mem` for buffers: they differ when buffers are logged as dirty and the used ring is not. On an error in a chain what was
+/// returned before stays returned, and the chain stays taken.
+pub fn serve_ring(
+    model: &mut dyn DeviceModel,
+    ring: u16,
+    enabled: bool,
+    device: &mut SplitDevice,
+    ring_mem: &dyn GuestAccess,
+    mem: &dyn GuestAccess,
+    budget: u16,
+) -> Result<Served, DeviceError> {
+    let queues = model.queues();
+    if ring >= queues {
+        return Err(DeviceError::NoRing { ring, queues });
+    }
+    let mut served = Served::default();
+    while served.returned < budget {
+        if enabled && !model.ready(ring) {
+            break;
+        }
+        let Some(chain) = device.pop(ring_mem)? else {
+            if !device.event_idx() {
+                break;
+            }
+            // Ask for a kick, then look again: what was published in between brings none.
+            device.set_avail_event(ring_mem, device.base())?;
+            if device.available(ring_mem)? == 0 {
+                break;
+            }
+            continue;
+        };
+        let done = if enabled {
+            model.process(ring, &chain, mem)?
+        } else {
+            model.process_disabled(ring, &chain, mem)?
+        };
+        match done {
+            Processed::Written(len) => {
+                device.push(ring_mem, chain.head, len)?;
+                served.returned += 1;
+            }
+            Processed::Deferred => {
+                device.undo_pop()?;
+                break;
+            }
+        }
+    }
+    served.more = served.returned == budget;
+    if served.returned > 0 {
+        served.call = device.needs_call(ring_mem)?;
+    }
+    Ok(served)
+}

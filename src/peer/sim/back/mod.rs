@@ -1,0 +1,347 @@
+//! The simulated back-end: answers every request of the specification, maps what it is sent, and runs a device model on
+//! the rings.
+
+mod requests;
+mod ring;
+
+use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::answer::Answer;
+use super::{Outgoing, Output};
+use crate::memory::{DirtyLog, Inflight, MemoryError, RegionTable};
+use crate::peer::device::{DeviceModel, net::TxFrame};
+use crate::ring::RingError;
+use crate::wire::{Channel, Dialect, Due, FieldError, Message, MessageSpec, Payload, ProtocolFeature, id};
+use ring::Ring;
+
+/// VIRTIO_RING_F_EVENT_IDX.
+pub const F_EVENT_IDX: u64 = 1 << 29;
+/// VHOST_USER_F_PROTOCOL_FEATURES.
+pub const F_PROTOCOL_FEATURES: u64 = 1 << 30;
+/// VHOST_F_LOG_ALL.
+pub const F_LOG_ALL: u64 = 1 << 26;
+
+/// Requests that wait for a `reply` step, at most.
+const OPEN_REQUESTS_MAX: usize = 1024;
+
+/// How a simulated back-end looks.
+pub struct BackConfig {
+    /// Its device.
+    pub device: Box<dyn DeviceModel + Send>,
+    /// Rings it has.
+    pub queues: u16,
+    /// All feature bits it offers.
+    pub features: u64,
+    /// All protocol feature bits it offers.
+    pub protocol_features: u64,
+    /// Requests that it leaves for `reply`.
+    pub manual: Vec<u32>,
+    /// Scripted answers by request id.
+    pub answers: Vec<(u32, Answer)>,
+    /// Memory slots it has.
+    pub memory_slots: u64,
+}
+
+/// Why a back-end cannot do what a step wants.
+#[derive(Debug, thiserror::Error)]
+pub enum BackError {
+    /// No request of that name is open.
+    #[error("no {0} waits for a reply")]
+    NothingOpen(String),
+    /// A scripted answer does not fit the reply.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The device is of another kind.
+    #[error("the device is not a {0} device")]
+    WrongDevice(&'static str),
+    /// The device refuses.
+    #[error(transparent)]
+    Device(#[from] crate::peer::device::DeviceError),
+    /// The ring has no call eventfd.
+    #[error("ring {0} has no call eventfd")]
+    NoCall(u16),
+    /// There is no such ring.
+    #[error("there is no ring {0}")]
+    NoRing(u16),
+}
+
+/// Why a request fails.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Because(String),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+/// The answer to a request: payload and what is attached. `None`: the plain acknowledgement.
+type Answered = Result<Option<(Payload, Vec<OwnedFd>)>, Refusal>;
+
+/// A simulated back-end.
+pub struct SimBack {
+    config: BackConfig,
+    features: u64,
+    protocol_features: u64,
+    memory: RegionTable,
+    log: Option<DirtyLog>,
+    log_event: Option<OwnedFd>,
+    inflight: Option<Inflight>,
+    status: u64,
+    rings: Vec<Ring>,
+    open: VecDeque<Open>,
+    later: Vec<(u64, Outgoing)>,
+    seen: Vec<(u32, u64)>,
+    serial: u64,
+    outputs: VecDeque<Output>,
+}
+
+struct Open {
+    request: Message,
+    reply: Message,
+    fds: Vec<OwnedFd>,
+}
+
+impl SimBack {
+    /// A back-end that has not been connected yet.
+    pub fn new(config: BackConfig) -> Self {
+        let rings = (0..config.queues).map(|_| Ring::default()).collect();
+        Self {
+            config,
+            features: 0,
+            protocol_features: 0,
+            memory: RegionTable::new(),
+            log: None,
+            log_event: None,
+            inflight: None,
+            status: 0,
+            rings,
+            open: VecDeque::new(),
+            later: Vec::new(),
+            seen: Vec::new(),
+            serial: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// A new connection: what the last one negotiated and passed is gone; the device keeps its content.
+    pub fn connected(&mut self) {
+        self.features = 0;
+        self.protocol_features = 0;
+        self.memory.clear();
+        self.log = None;
+        self.log_event = None;
+        self.inflight = None;
+        self.status = 0;
+        self.rings = (0..self.config.queues).map(|_| Ring::default()).collect();
+        self.open.clear();
+        self.later.clear();
+    }
+
+    /// What it wants done next.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The negotiated protocol features.
+    pub fn protocol_features(&self) -> u64 {
+        self.protocol_features
+    }
+
+    /// Kick eventfds to watch, by ring.
+    pub fn watches(&self) -> impl Iterator<Item = (u16, BorrowedFd<'_>)> {
+        use std::os::fd::AsFd;
+        self.rings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, ring)| Some((i as u16, ring.kick.as_ref()?.as_fd())))
+    }
+
+    /// A message arrived.
+    pub fn message(&mut self, message: Message, fds: Vec<OwnedFd>) {
+        if message.is_reply() || message.channel == Channel::Backend {
+            // a reply on the channel; the script or the monitor judges it
+            return;
+        }
+        let Some(spec) = message.spec() else {
+            self.fault(format!("unknown request {}", message.request));
+            self.acknowledge(&message, None, 1, Vec::new());
+            return;
+        };
+        match self.handle(&message, fds) {
+            Ok(Some((payload, fds))) => {
+                let reply = Message::reply_to(&message, payload);
+                self.answer(&message, reply, fds);
+            }
+            Ok(None) => self.acknowledge(&message, Some(spec), 0, Vec::new()),
+            Err(refusal) => {
+                self.fault(format!("{} refused: {refusal}", spec.name));
+                self.acknowledge(&message, Some(spec), 1, Vec::new());
+            }
+        }
+    }
+
+    /// The kick eventfd of a ring was signalled.
+    pub fn kicked(&mut self, ring: u16) {
+        self.serve(ring);
+    }
+
+    /// Time for an answer that was put off.
+    pub fn timer(&mut self, token: u64) {
+        if let Some(at) = self.later.iter().position(|(t, _)| *t == token) {
+            let (_, outgoing) = self.later.remove(at);
+            self.outputs.push_back(Output::Send(outgoing));
+        }
+    }
+
+    /// Answers the oldest open request of that id, as `answer` says.
+    pub fn reply(&mut self, request: u32, answer: &Answer) -> Result<(), BackError> {
+        let name = || crate::wire::spec(Dialect::VhostUser, Channel::Main, request).map_or("request", |s| s.name);
+        let at = self.open.iter().position(|o| o.request.request == request);
+        let Some(open) = at.and_then(|at| self.open.remove(at)) else {
+            return Err(BackError::NothingOpen(name().to_owned()));
+        };
+        let mut outgoing = answer.apply(open.reply, open.fds, Dialect::VhostUser)?;
+        outgoing.automatic = false;
+        self.outputs.push_back(Output::Send(outgoing));
+        Ok(())
+    }
+
+    /// Whether a request of that id is open.
+    pub fn is_open(&self, request: u32) -> bool {
+        self.open.iter().any(|o| o.request.request == request)
+    }
+
+    /// Signals a ring's call eventfd, whether or not there is anything to see.
+    pub fn call(&mut self, ring: u16) -> Result<(), BackError> {
+        let state = self.rings.get(usize::from(ring)).ok_or(BackError::NoRing(ring))?;
+        let fd = state.call.clone().ok_or(BackError::NoCall(ring))?;
+        self.outputs.push_back(Output::Call { ring, fd });
+        Ok(())
+    }
+
+    /// Puts a frame into the receive ring of a queue pair.
+    pub fn inject(&mut self, pair: u16, frame: Vec<u8>) -> Result<(), BackError> {
+        let net = self.config.device.as_net().ok_or(BackError::WrongDevice("net"))?;
+        net.inject(pair * 2, frame)?;
+        self.serve(pair * 2);
+        Ok(())
+    }
+
+    /// Frames that the driver sent since the last time.
+    pub fn take_frames(&mut self) -> Vec<TxFrame> {
+        self.config
+            .device
+            .as_net()
+            .map(|net| net.take_received())
+            .unwrap_or_default()
+    }
+
+    /// Whether a ring is started and enabled.
+    pub fn is_running(&self, ring: u16) -> bool {
+        self.rings
+            .get(usize::from(ring))
+            .is_some_and(|r| r.device.is_some() && r.enabled)
+    }
+
+    /// Guest memory as this back-end has mapped it.
+    pub fn memory(&self) -> &RegionTable {
+        &self.memory
+    }
+
+    fn fault(&mut self, what: String) {
+        self.outputs.push_back(Output::Fault(what));
+    }
+
+    fn has(&self, feature: ProtocolFeature) -> bool {
+        self.protocol_features & feature.mask() != 0
+    }
+
+    /// The u64 answer, where one is due.
+    fn acknowledge(&mut self, request: &Message, spec: Option<&MessageSpec>, status: u64, fds: Vec<OwnedFd>) {
+        let due = match spec {
+            Some(spec) => spec.reply.due(request.needs_reply(), self.protocol_features),
+            None if request.needs_reply() && self.has(ProtocolFeature::ReplyAck) => Due::Required,
+            None => Due::Forbidden,
+        };
+        // QEMU waits for the answer to IOTLB_MSG and POSTCOPY_LISTEN whenever it set need_reply
+        let disputed = due == Due::Open && request.needs_reply();
+        let disputed = disputed && matches!(request.request, id::frontend::IOTLB_MSG | id::frontend::POSTCOPY_LISTEN);
+        if due == Due::Required || disputed {
+            let reply = Message::reply_to(request, Payload::U64(status));
+            self.answer(request, reply, fds);
+        }
+    }
+
+    /// Sends a reply, or what the script made of it.
+    fn answer(&mut self, request: &Message, reply: Message, fds: Vec<OwnedFd>) {
+        let id = request.request;
+        if self.config.manual.contains(&id) {
+            if self.open.len() < OPEN_REQUESTS_MAX {
+                self.open.push_back(Open {
+                    request: request.clone(),
+                    reply,
+                    fds,
+                });
+            } else {
+                self.fault(format!("more than {OPEN_REQUESTS_MAX} requests are open"));
+            }
+            return;
+        }
+        let nth = self.count(id);
+        let scripted = self
+            .config
+            .answers
+            .iter()
+            .find(|(i, a)| *i == id && a.nth.is_none_or(|n| n == nth));
+        let Some((_, answer)) = scripted else {
+            self.outputs.push_back(Output::Send(Outgoing::automatic(reply, fds)));
+            return;
+        };
+        let answer = answer.clone();
+        if answer.close {
+            self.outputs.push_back(Output::Close(Channel::Main));
+            return;
+        }
+        if answer.silent {
+            return;
+        }
+        for _ in 0..if answer.twice { 2 } else { 1 } {
+            let copies: Vec<OwnedFd> = fds.iter().filter_map(|fd| fd.try_clone().ok()).collect();
+            match (answer.apply(reply.clone(), copies, Dialect::VhostUser), answer.after_ms) {
+                (Ok(outgoing), None) => self.outputs.push_back(Output::Send(outgoing)),
+                (Ok(outgoing), Some(ms)) => {
+                    self.serial += 1;
+                    self.later.push((self.serial, outgoing));
+                    self.outputs.push_back(Output::Later { token: self.serial, ms });
+                }
+                (Err(error), _) => self.fault(format!("the scripted answer does not fit: {error}")),
+            }
+        }
+    }
+
+    /// Counts requests of a kind; gives the number of this one, from 1.
+    fn count(&mut self, id: u32) -> u64 {
+        match self.seen.iter_mut().find(|(i, _)| *i == id) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.seen.push((id, 1));
+                1
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SimBack {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("SimBack")
+            .field("features", &self.features)
+            .field("rings", &self.rings.len())
+            .finish()
+    }
+}

@@ -1,0 +1,428 @@
+//! The simulated front-end: owns guest memory and the driver's side of the rings, and does the handshake as a queue of
+//! tasks, one request at a time.
+
+mod data;
+mod setup;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::{Outgoing, Output};
+use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
+use crate::peer::device::blk::BlkOutcome;
+use crate::peer::device::{BufferPool, DeviceError};
+use crate::ring::{RingError, SplitDriver, SplitLayout};
+use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolFeature, id};
+use data::Pending;
+use setup::Task;
+
+pub use setup::Goal;
+
+/// Guest address of the first region. Not 0, so that a guest address taken for an offset is noticed.
+const MEMORY_BASE: u64 = 0x10_0000;
+/// Between two regions, so that they do not touch.
+const MEMORY_GAP: u64 = 0x10_0000;
+/// User addresses are guest addresses plus this: the same in every run, and never equal to a guest address.
+const USER_BASE: u64 = 0x7f00_0000_0000;
+/// Room kept for rings at the start of the first region.
+const RING_AREA_ALIGN: u64 = 0x1000;
+/// Requests of the script that wait for their reply, at most.
+const OUTSTANDING_MAX: usize = 4096;
+
+/// VIRTIO_RING_F_EVENT_IDX.
+const F_EVENT_IDX: u64 = 1 << 29;
+/// VHOST_USER_F_PROTOCOL_FEATURES.
+const F_PROTOCOL_FEATURES: u64 = 1 << 30;
+
+/// How a simulated front-end looks.
+#[derive(Debug, Clone)]
+pub struct FrontConfig {
+    /// Rings it uses.
+    pub queues: u16,
+    /// Descriptors a ring.
+    pub ring_size: u16,
+    /// Feature bits it acknowledges if they are offered.
+    pub features: u64,
+    /// Protocol feature bits it acknowledges if they are offered.
+    pub protocol_features: u64,
+    /// Bytes of guest memory in all.
+    pub memory_size: u64,
+    /// Regions of equal size.
+    pub regions: u16,
+    /// All regions in one file.
+    pub one_file: bool,
+    /// Requests on the channel that it leaves for `reply`.
+    pub manual: Vec<u32>,
+}
+
+/// Why a front-end cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A ring, or the back-end's handling of it.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A request or its outcome.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A system call.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// The back-end said no.
+    #[error("the back-end refused {request}: status {status:#x}")]
+    Refused {
+        /// The request as sent.
+        request: String,
+        /// The answer.
+        status: u64,
+    },
+    /// A reply that does not answer the oldest request that waits for one.
+    #[error("{reply} came while the oldest request without a reply was {request}")]
+    OutOfOrder {
+        /// The reply.
+        reply: String,
+        /// The request.
+        request: String,
+    },
+    /// The reply has another payload than the request allows.
+    #[error("{reply} does not answer {request}")]
+    WrongPayload {
+        /// The reply.
+        reply: String,
+        /// The request.
+        request: String,
+    },
+    /// The rings do not fit.
+    #[error("{queues} rings of {size} descriptors need {needed:#x} bytes, the first region has {room:#x}")]
+    NoRoom {
+        /// Rings.
+        queues: u16,
+        /// Descriptors of each.
+        size: u16,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        room: u64,
+    },
+    /// There is no such ring.
+    #[error("there is no ring {ring}, only {queues}")]
+    NoRing {
+        /// Asked for.
+        ring: u16,
+        /// There are.
+        queues: u16,
+    },
+    /// The ring has not been started, so there is no kick eventfd.
+    #[error("ring {0} has no kick eventfd: it has not been started")]
+    NoKick(u16),
+    /// There is no such region.
+    #[error("there is no region at {0:#x}")]
+    NoRegion(u64),
+    /// No request of that name is open.
+    #[error("no request {0} of the back-end waits for a reply")]
+    NothingOpen(u32),
+    /// A scripted answer does not fit.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+}
+
+/// One ring, the driver's side.
+#[derive(Debug)]
+struct FrontRing {
+    driver: SplitDriver,
+    kick: Option<Arc<OwnedFd>>,
+    call: Option<OwnedFd>,
+    /// What GET_VRING_BASE returned last, until the ring is started again.
+    base: Option<u16>,
+    pending: BTreeMap<u16, Pending>,
+}
+
+/// A simulated front-end.
+#[derive(Debug)]
+pub struct SimFront {
+    config: FrontConfig,
+    memory: GuestMemory,
+    /// Room for buffers, by the guest address of its region; the last is used first.
+    pools: Vec<(u64, BufferPool)>,
+    rings: Vec<FrontRing>,
+    offered: u64,
+    features: u64,
+    protocol_offered: u64,
+    protocol_features: u64,
+    tasks: VecDeque<Task>,
+    done: Option<Goal>,
+    /// Requests whose reply has to come, oldest first; `true`: the front-end's own.
+    outstanding: VecDeque<(Message, bool)>,
+    open: VecDeque<Message>,
+    failure: Option<FrontError>,
+    frames: VecDeque<(u16, Vec<u8>)>,
+    blk_results: BTreeMap<u64, Result<BlkOutcome, String>>,
+    echo_results: BTreeMap<u64, Result<(), String>>,
+    serial: u64,
+    last_base: Option<u16>,
+    outputs: VecDeque<Output>,
+}
+
+impl SimFront {
+    /// A front-end with its memory and rings laid out.
+    pub fn new(config: FrontConfig) -> Result<Self, FrontError> {
+        let region_size = (config.memory_size / u64::from(config.regions.max(1))).next_multiple_of(0x1000);
+        let layout: Vec<RegionLayout> = (0..u64::from(config.regions.max(1)))
+            .map(|i| RegionLayout {
+                guest_address: MEMORY_BASE + i * (region_size + MEMORY_GAP),
+                size: region_size,
+            })
+            .collect();
+        let backing = if config.one_file {
+            Backing::OneFile
+        } else {
+            Backing::PerRegion
+        };
+        let first_offset = if config.one_file { 0x1000 } else { 0 };
+        let options = MemoryOptions {
+            backing,
+            user_addresses: UserAddresses::Synthetic(USER_BASE),
+            first_offset,
+        };
+        let memory = GuestMemory::new(&layout, options)?;
+        let mut rings = Vec::new();
+        let mut next = MEMORY_BASE;
+        for _ in 0..config.queues {
+            let (ring, bytes) = SplitLayout::pack_at(next, config.ring_size)?;
+            next = (next + bytes).next_multiple_of(RING_AREA_ALIGN);
+            if next > MEMORY_BASE + region_size {
+                let (queues, size) = (config.queues, config.ring_size);
+                return Err(FrontError::NoRoom {
+                    queues,
+                    size,
+                    needed: next - MEMORY_BASE,
+                    room: region_size,
+                });
+            }
+            let mut driver = SplitDriver::new(ring)?;
+            driver.init(&memory)?;
+            rings.push(FrontRing {
+                driver,
+                kick: None,
+                call: None,
+                base: None,
+                pending: BTreeMap::new(),
+            });
+        }
+        let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, MEMORY_BASE + region_size - next))];
+        pools.extend(
+            layout
+                .iter()
+                .skip(1)
+                .map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))),
+        );
+        Ok(Self {
+            config,
+            memory,
+            pools,
+            rings,
+            offered: 0,
+            features: 0,
+            protocol_offered: 0,
+            protocol_features: 0,
+            tasks: VecDeque::new(),
+            done: None,
+            outstanding: VecDeque::new(),
+            open: VecDeque::new(),
+            failure: None,
+            frames: VecDeque::new(),
+            blk_results: BTreeMap::new(),
+            echo_results: BTreeMap::new(),
+            serial: 0,
+            last_base: None,
+            outputs: VecDeque::new(),
+        })
+    }
+
+    /// A new connection: nothing is negotiated; memory and rings keep their content.
+    pub fn connected(&mut self) {
+        self.offered = 0;
+        self.features = 0;
+        self.protocol_offered = 0;
+        self.protocol_features = 0;
+        self.tasks.clear();
+        self.done = None;
+        self.outstanding.clear();
+        self.open.clear();
+        self.failure = None;
+        for ring in &mut self.rings {
+            (ring.kick, ring.call) = (None, None);
+        }
+    }
+
+    /// What it wants done next.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Whether tasks are left, or a request of its own waits for its reply.
+    pub fn is_busy(&self) -> bool {
+        !self.tasks.is_empty() || self.outstanding.iter().any(|(_, own)| *own)
+    }
+
+    /// What its tasks wait for, in words.
+    pub fn waits_for(&self) -> Option<String> {
+        self.outstanding
+            .iter()
+            .find(|(_, own)| *own)
+            .map(|(request, _)| format!("the reply to {request}"))
+    }
+
+    /// Why its tasks stopped, once.
+    pub fn take_failure(&mut self) -> Option<FrontError> {
+        self.failure.take()
+    }
+
+    /// Features offered, acknowledged, and the same for protocol features.
+    pub fn features(&self) -> [u64; 4] {
+        [
+            self.offered,
+            self.features,
+            self.protocol_offered,
+            self.protocol_features,
+        ]
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// The base that the last ring stopped returned.
+    pub fn last_base(&self) -> Option<u16> {
+        self.last_base
+    }
+
+    /// Call eventfds to watch, by ring.
+    pub fn watches(&self) -> impl Iterator<Item = (u16, BorrowedFd<'_>)> {
+        self.rings
+            .iter()
+            .enumerate()
+            .filter_map(|(i, ring)| Some((i as u16, ring.call.as_ref()?.as_fd())))
+    }
+
+    /// A message of the script was sent in this front-end's name. What it negotiates is taken note of.
+    pub fn sent(&mut self, message: &Message) {
+        self.note_request(message, false);
+    }
+
+    /// A message arrived. True if it answers a request of this front-end's own, so that no step needs to see it.
+    pub fn message(&mut self, message: &Message) -> bool {
+        if message.channel == Channel::Backend {
+            self.channel_request(message);
+            return false;
+        }
+        if !message.is_reply() {
+            return false;
+        }
+        let own_waits = self.outstanding.iter().any(|(_, own)| *own);
+        match self.outstanding.front() {
+            Some((request, _)) if message.answers(request) => {}
+            Some((request, _)) if own_waits => {
+                let error = FrontError::OutOfOrder {
+                    reply: message.to_string(),
+                    request: request.to_string(),
+                };
+                self.fail(error);
+                return false;
+            }
+            _ => return false,
+        }
+        let Some((request, own)) = self.outstanding.pop_front() else {
+            return false;
+        };
+        self.note_reply(&request, message);
+        if own {
+            if let Err(error) = self.accept(&request, message) {
+                self.fail(error);
+            } else {
+                self.advance();
+            }
+        }
+        own
+    }
+
+    /// Answers the oldest open request of the back-end with that id.
+    pub fn reply(&mut self, request: u32, answer: &Answer) -> Result<(), FrontError> {
+        let at = self.open.iter().position(|o| o.request == request);
+        let open = at
+            .and_then(|at| self.open.remove(at))
+            .ok_or(FrontError::NothingOpen(request))?;
+        let reply = Message::reply_to(&open, Payload::U64(0));
+        let mut outgoing = answer.apply(reply, Vec::new(), Dialect::VhostUser)?;
+        outgoing.automatic = false;
+        self.outputs.push_back(Output::Send(outgoing));
+        Ok(())
+    }
+
+    /// Whether a request of the back-end with that id is open.
+    pub fn is_open(&self, request: u32) -> bool {
+        self.open.iter().any(|o| o.request == request)
+    }
+
+    fn channel_request(&mut self, message: &Message) {
+        if message.is_reply() {
+            return;
+        }
+        if self.config.manual.contains(&message.request) {
+            if self.open.len() < OUTSTANDING_MAX {
+                self.open.push_back(message.clone());
+            }
+            return;
+        }
+        let due = message
+            .spec()
+            .map(|s| s.reply.due(message.needs_reply(), self.protocol_features));
+        if due == Some(Due::Required) {
+            // looking up a shared object fails, since no back-end has registered one here
+            let status = u64::from(message.request == id::backend::SHARED_OBJECT_LOOKUP);
+            let reply = Message::reply_to(message, Payload::U64(status));
+            self.outputs
+                .push_back(Output::Send(Outgoing::automatic(reply, Vec::new())));
+        }
+    }
+
+    fn note_request(&mut self, message: &Message, own: bool) {
+        if message.is_reply() || message.channel == Channel::Backend {
+            return;
+        }
+        match (message.request, &message.payload) {
+            (id::frontend::SET_FEATURES, Payload::U64(features)) => self.features = *features,
+            (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) => self.protocol_features = *features,
+            _ => {}
+        }
+        let due = message
+            .spec()
+            .map(|s| s.reply.due(message.needs_reply(), self.protocol_features));
+        if due == Some(Due::Required) && self.outstanding.len() < OUTSTANDING_MAX {
+            self.outstanding.push_back((message.clone(), own));
+        }
+    }
+
+    fn note_reply(&mut self, request: &Message, reply: &Message) {
+        match (request.request, reply.payload.as_u64()) {
+            (id::frontend::GET_FEATURES, Some(features)) => self.offered = features,
+            (id::frontend::GET_PROTOCOL_FEATURES, Some(features)) => self.protocol_offered = features,
+            _ => {}
+        }
+    }
+
+    fn has(&self, feature: ProtocolFeature) -> bool {
+        self.protocol_features & feature.mask() != 0
+    }
+
+    fn fail(&mut self, error: FrontError) {
+        self.tasks.clear();
+        self.outstanding.retain(|(_, own)| !own);
+        self.failure.get_or_insert(error);
+    }
+}

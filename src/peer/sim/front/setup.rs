@@ -1,0 +1,385 @@
+//! The front-end's own requests: the handshake in the order that QEMU uses, starting and stopping rings, and memory slots.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::{F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
+use crate::memory::{FrontRegion, RegionLayout};
+use crate::peer::device::BufferPool;
+use crate::peer::sim::{Outgoing, Output};
+use crate::sys::fd::{duplicate, eventfd, socket_pair};
+use crate::wire::{
+    Channel, Dialect, MemReg, MemRegion, MemTable, Message, Payload, ProtocolFeature, VringAddr, VringBase, VringFd,
+    VringState, id::frontend as request, spec,
+};
+
+/// ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK.
+const STATUS_DRIVER_OK: u64 = 0xf;
+
+/// How far the handshake has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Goal {
+    /// Features and protocol features are negotiated, the channel is passed, the owner set.
+    Negotiated,
+    /// The back-end has the memory.
+    Memory,
+    /// The rings are started.
+    Started,
+    /// The rings are enabled.
+    Running,
+}
+
+/// One request still to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// A request without payload.
+    Get(u32),
+    /// What depends on the answer to GET_FEATURES.
+    Negotiate,
+    /// What depends on the answer to GET_PROTOCOL_FEATURES.
+    NegotiateProtocol,
+    SetBackendReqFd,
+    SetOwner,
+    SetFeatures,
+    /// SET_MEM_TABLE, or ADD_MEM_REG for each region.
+    Memory,
+    MemTable,
+    AddRegion(u64),
+    RemoveRegion(u64),
+    RingNum(u16),
+    RingBase(u16),
+    RingAddr(u16),
+    RingKick(u16),
+    RingCall(u16),
+    Enable(u16, bool),
+    Stop(u16),
+    DriverOk,
+    Reached(Goal),
+}
+
+impl SimFront {
+    /// Queues what is missing until `goal`.
+    pub fn setup(&mut self, goal: Goal) {
+        for step in [Goal::Negotiated, Goal::Memory, Goal::Started, Goal::Running] {
+            if step > goal || self.done.is_some_and(|done| done >= step) {
+                continue;
+            }
+            match step {
+                Goal::Negotiated => self.tasks.extend([Task::Get(request::GET_FEATURES), Task::Negotiate]),
+                Goal::Memory => self.tasks.push_back(Task::Memory),
+                Goal::Started => (0..self.config.queues).for_each(|ring| self.queue_start(ring)),
+                Goal::Running => {
+                    self.tasks
+                        .extend((0..self.config.queues).map(|ring| Task::Enable(ring, true)));
+                    self.tasks.push_back(Task::DriverOk);
+                }
+            }
+            self.tasks.push_back(Task::Reached(step));
+        }
+        self.advance();
+    }
+
+    /// GET_VRING_BASE; the ring starts again where it stopped.
+    pub fn stop_ring(&mut self, ring: u16) -> Result<(), FrontError> {
+        self.check_ring(ring)?;
+        self.last_base = None;
+        self.queue(Task::Stop(ring))
+    }
+
+    /// Configures and starts a ring.
+    pub fn start_ring(&mut self, ring: u16) -> Result<(), FrontError> {
+        self.check_ring(ring)?;
+        self.queue_start(ring);
+        self.advance();
+        Ok(())
+    }
+
+    /// SET_VRING_ENABLE.
+    pub fn enable_ring(&mut self, ring: u16, enable: bool) -> Result<(), FrontError> {
+        self.check_ring(ring)?;
+        self.queue(Task::Enable(ring, enable))
+    }
+
+    /// A new region, told to the back-end by ADD_MEM_REG. Buffers are taken from it from now on.
+    pub fn add_memory(&mut self, guest_address: u64, size: u64) -> Result<(), FrontError> {
+        self.memory.add_region(RegionLayout { guest_address, size })?;
+        self.pools.push((guest_address, BufferPool::new(guest_address, size)));
+        self.queue(Task::AddRegion(guest_address))
+    }
+
+    /// Takes a region away from the back-end by REM_MEM_REG.
+    pub fn remove_memory(&mut self, guest_address: u64) -> Result<(), FrontError> {
+        self.region_index(guest_address)?;
+        self.pools.retain(|(address, _)| *address != guest_address);
+        self.queue(Task::RemoveRegion(guest_address))
+    }
+
+    /// Sends the whole table again.
+    pub fn replace_memory(&mut self) -> Result<(), FrontError> {
+        self.queue(Task::MemTable)
+    }
+
+    pub(super) fn check_ring(&self, ring: u16) -> Result<(), FrontError> {
+        let queues = self.config.queues;
+        if ring < queues {
+            Ok(())
+        } else {
+            Err(FrontError::NoRing { ring, queues })
+        }
+    }
+
+    fn queue(&mut self, task: Task) -> Result<(), FrontError> {
+        self.tasks.push_back(task);
+        self.advance();
+        Ok(())
+    }
+
+    fn queue_start(&mut self, ring: u16) {
+        let tasks = [
+            Task::RingNum(ring),
+            Task::RingBase(ring),
+            Task::RingAddr(ring),
+            Task::RingCall(ring),
+        ];
+        self.tasks.extend(tasks);
+        self.tasks.push_back(Task::RingKick(ring));
+    }
+
+    /// Makes requests until one has to be answered.
+    pub(super) fn advance(&mut self) {
+        while !self.outstanding.iter().any(|(_, own)| *own) {
+            let Some(task) = self.tasks.pop_front() else { return };
+            if let Err(error) = self.perform(task) {
+                self.fail(error);
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, task: Task) -> Result<(), FrontError> {
+        match task {
+            Task::Get(id) => self.request(id, Payload::Empty, Vec::new()),
+            Task::Negotiate => {
+                self.features = self.offered & self.config.features;
+                let mut next = vec![Task::SetOwner, Task::SetFeatures];
+                if self.offered & self.config.features & F_PROTOCOL_FEATURES != 0 {
+                    next.splice(
+                        0..0,
+                        [Task::Get(request::GET_PROTOCOL_FEATURES), Task::NegotiateProtocol],
+                    );
+                }
+                next.into_iter().rev().for_each(|task| self.tasks.push_front(task));
+            }
+            Task::NegotiateProtocol => {
+                let wanted = self.protocol_offered & self.config.protocol_features;
+                self.request(request::SET_PROTOCOL_FEATURES, Payload::U64(wanted), Vec::new());
+                let optional = [
+                    (ProtocolFeature::Mq, Task::Get(request::GET_QUEUE_NUM)),
+                    (
+                        ProtocolFeature::ConfigureMemSlots,
+                        Task::Get(request::GET_MAX_MEM_SLOTS),
+                    ),
+                    (ProtocolFeature::BackendReq, Task::SetBackendReqFd),
+                ];
+                for (feature, task) in optional.into_iter().rev() {
+                    if self.has(feature) {
+                        self.tasks.push_front(task);
+                    }
+                }
+            }
+            Task::SetBackendReqFd => {
+                // the link keeps the other end: it carries the channel
+                let (ours, theirs) = socket_pair()?;
+                self.request(request::SET_BACKEND_REQ_FD, Payload::Empty, vec![theirs, ours]);
+            }
+            Task::SetOwner => self.request(request::SET_OWNER, Payload::Empty, Vec::new()),
+            Task::SetFeatures => self.request(request::SET_FEATURES, Payload::U64(self.features), Vec::new()),
+            Task::Memory if self.has(ProtocolFeature::ConfigureMemSlots) => {
+                let addresses: Vec<u64> = self.memory.regions().iter().map(|r| r.guest_address).collect();
+                addresses
+                    .into_iter()
+                    .rev()
+                    .for_each(|address| self.tasks.push_front(Task::AddRegion(address)));
+            }
+            Task::Memory | Task::MemTable => {
+                let regions: Vec<MemRegion> = self.memory.regions().iter().map(describe).collect();
+                let fds: Result<Vec<OwnedFd>, _> = (0..regions.len()).map(|i| self.memory.dup(i)).collect();
+                let table = MemTable {
+                    regions,
+                    ..MemTable::default()
+                };
+                self.request(request::SET_MEM_TABLE, table.into(), fds?);
+            }
+            Task::AddRegion(address) => {
+                let index = self.region_index(address)?;
+                let fd = self.memory.dup(index)?;
+                let region = describe(&self.memory.regions()[index]);
+                self.request(
+                    request::ADD_MEM_REG,
+                    MemReg {
+                        region,
+                        ..MemReg::default()
+                    }
+                    .into(),
+                    vec![fd],
+                );
+            }
+            Task::RemoveRegion(address) => {
+                let index = self.region_index(address)?;
+                let region = describe(&self.memory.remove_region(index)?);
+                self.request(
+                    request::REM_MEM_REG,
+                    MemReg {
+                        region,
+                        ..MemReg::default()
+                    }
+                    .into(),
+                    Vec::new(),
+                );
+            }
+            Task::RingNum(ring) => {
+                let state = VringState {
+                    index: u32::from(ring),
+                    num: u32::from(self.config.ring_size),
+                };
+                self.request(request::SET_VRING_NUM, state.into(), Vec::new());
+            }
+            Task::RingBase(ring) => {
+                let event_idx = self.features & F_EVENT_IDX != 0;
+                let state = &mut self.rings[usize::from(ring)];
+                state.driver.set_event_idx(event_idx);
+                // what the last back-end had not used is offered again
+                let base = state.base.take().unwrap_or_else(|| state.driver.used_idx());
+                let base = VringBase {
+                    index: u32::from(ring),
+                    indices: u32::from(base),
+                };
+                self.request(request::SET_VRING_BASE, base.into(), Vec::new());
+            }
+            Task::RingAddr(ring) => {
+                let layout = *self.rings[usize::from(ring)].driver.layout();
+                let address = VringAddr {
+                    index: u32::from(ring),
+                    flags: 0,
+                    descriptor: self.memory.guest_to_user(layout.desc)?,
+                    used: self.memory.guest_to_user(layout.used)?,
+                    available: self.memory.guest_to_user(layout.avail)?,
+                    log: layout.used,
+                };
+                self.request(request::SET_VRING_ADDR, address.into(), Vec::new());
+            }
+            Task::RingCall(ring) => {
+                let event = eventfd()?;
+                let copy = duplicate(&event)?;
+                self.rings[usize::from(ring)].call = Some(event);
+                self.request(request::SET_VRING_CALL, vring_fd(ring), vec![copy]);
+            }
+            Task::RingKick(ring) => {
+                let event = eventfd()?;
+                let copy = duplicate(&event)?;
+                self.rings[usize::from(ring)].kick = Some(Arc::new(event));
+                self.request(request::SET_VRING_KICK, vring_fd(ring), vec![copy]);
+            }
+            // without bit 30 the message does not exist and SET_FEATURES has enabled the rings
+            Task::Enable(..) if self.features & F_PROTOCOL_FEATURES == 0 => {}
+            Task::Enable(ring, on) => {
+                let state = VringState {
+                    index: u32::from(ring),
+                    num: u32::from(on),
+                };
+                self.request(request::SET_VRING_ENABLE, state.into(), Vec::new());
+            }
+            Task::Stop(ring) => {
+                let state = VringState {
+                    index: u32::from(ring),
+                    num: 0,
+                };
+                self.request(request::GET_VRING_BASE, state.into(), Vec::new());
+            }
+            Task::DriverOk if self.has(ProtocolFeature::Status) => {
+                self.request(request::SET_STATUS, Payload::U64(STATUS_DRIVER_OK), Vec::new());
+            }
+            Task::DriverOk => {}
+            Task::Reached(goal) => self.done = Some(goal),
+        }
+        Ok(())
+    }
+
+    /// Sends a request of the front-end's own; with REPLY_ACK it wants to know how each ended.
+    fn request(&mut self, id: u32, payload: Payload, fds: Vec<OwnedFd>) {
+        let spec = spec(Dialect::VhostUser, Channel::Main, id).expect("the front-end only sends requests of the table");
+        // SET_PROTOCOL_FEATURES is what turns REPLY_ACK on; whether it is acknowledged itself is not specified
+        let acknowledged = id != request::SET_PROTOCOL_FEATURES && self.has(ProtocolFeature::ReplyAck);
+        let own_reply = matches!(
+            spec.reply.kind,
+            crate::wire::ReplyKind::Always | crate::wire::ReplyKind::FdOnly
+        );
+        let message = Message::request(spec, payload).need_reply(acknowledged && !own_reply);
+        self.note_request(&message, true);
+        self.outputs.push_back(Output::Send(Outgoing::automatic(message, fds)));
+    }
+
+    /// Takes in the reply to a request of the front-end's own.
+    pub(super) fn accept(&mut self, sent: &Message, reply: &Message) -> Result<(), FrontError> {
+        let wrong = || FrontError::WrongPayload {
+            reply: reply.to_string(),
+            request: sent.to_string(),
+        };
+        let own_reply = sent
+            .spec()
+            .is_some_and(|s| matches!(s.reply.kind, crate::wire::ReplyKind::Always));
+        match (sent.request, &reply.payload) {
+            (request::GET_VRING_BASE, Payload::VringBase(base)) => {
+                let index = usize::try_from(base.index)
+                    .ok()
+                    .filter(|i| *i < self.rings.len())
+                    .ok_or_else(wrong)?;
+                if sent.payload.ring_index() != Some(base.index) {
+                    return Err(wrong());
+                }
+                let ring = &mut self.rings[index];
+                ring.base = Some(base.indices as u16);
+                ring.kick = None;
+                self.last_base = ring.base;
+                Ok(())
+            }
+            (_, Payload::U64(_)) if own_reply => Ok(()),
+            (_, Payload::U64(0)) => Ok(()),
+            (_, Payload::U64(status)) => Err(FrontError::Refused {
+                request: sent.to_string(),
+                status: *status,
+            }),
+            _ => Err(wrong()),
+        }
+    }
+
+    pub(super) fn region_index(&self, guest_address: u64) -> Result<usize, FrontError> {
+        let found = self
+            .memory
+            .regions()
+            .iter()
+            .position(|r| r.guest_address == guest_address);
+        found
+            .filter(|i| *i > 0 || guest_address == MEMORY_BASE)
+            .ok_or(FrontError::NoRegion(guest_address))
+    }
+}
+
+fn describe(region: &FrontRegion) -> MemRegion {
+    MemRegion {
+        guest_address: region.guest_address,
+        size: region.size,
+        user_address: region.user_address,
+        mmap_offset: region.mmap_offset,
+        xen: None,
+    }
+}
+
+fn vring_fd(ring: u16) -> Payload {
+    VringFd {
+        index: ring as u8,
+        no_fd: false,
+        reserved: 0,
+    }
+    .into()
+}

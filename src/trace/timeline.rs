@@ -1,0 +1,97 @@
+//! All events of one run, in their order.
+
+use super::event::{Event, EventKind, LinkId, PeerId, Seq};
+use crate::sys::clock::{Clock, Moment};
+
+/// Events kept of one run. A scenario is short; a peer that floods the link is cut off here.
+pub const EVENTS_MAX: usize = 200_000;
+
+/// The timeline of one run.
+#[derive(Debug)]
+pub struct Timeline {
+    clock: Clock,
+    events: Vec<Event>,
+    names: Vec<String>,
+}
+
+impl Timeline {
+    /// An empty timeline of peers with these names.
+    pub fn new(clock: Clock, names: Vec<String>) -> Self {
+        Self {
+            clock,
+            events: Vec::new(),
+            names,
+        }
+    }
+
+    /// Adds an event that happens now. `None` once [`EVENTS_MAX`] is reached.
+    pub fn push(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
+        if self.events.len() >= EVENTS_MAX {
+            return None;
+        }
+        self.events.push(Event {
+            at: self.clock.now(),
+            peer,
+            link,
+            kind,
+        });
+        Some(Seq(self.events.len() - 1))
+    }
+
+    /// The clock of the run.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Now.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    /// All events.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// One event.
+    pub fn get(&self, seq: Seq) -> Option<&Event> {
+        self.events.get(seq.0)
+    }
+
+    /// The next event's number.
+    pub fn end(&self) -> Seq {
+        Seq(self.events.len())
+    }
+
+    /// Events from `from` on, with their numbers.
+    pub fn since(&self, from: Seq) -> impl Iterator<Item = (Seq, &Event)> {
+        self.events.iter().enumerate().skip(from.0).map(|(i, e)| (Seq(i), e))
+    }
+
+    /// The name of a peer.
+    pub fn name(&self, peer: PeerId) -> &str {
+        self.names.get(peer.0).map_or("?", String::as_str)
+    }
+
+    /// One line about an event: time, who, what.
+    pub fn line(&self, seq: Seq) -> String {
+        let Some(event) = self.get(seq) else {
+            return String::new();
+        };
+        let who = event.peer.map_or("", |p| self.name(p));
+        let width = self.names.iter().map(String::len).max().unwrap_or(0);
+        format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), event.kind)
+    }
+
+    /// Lines about the last `count` events, oldest first; steps are left out.
+    pub fn last_lines(&self, count: usize) -> Vec<String> {
+        let shown = |event: &Event| !matches!(event.kind, EventKind::Step { .. });
+        let mut seqs: Vec<usize> = (0..self.events.len())
+            .rev()
+            .filter(|i| shown(&self.events[*i]))
+            .take(count)
+            .collect();
+        seqs.reverse();
+        seqs.into_iter().map(|i| self.line(Seq(i))).collect()
+    }
+}
