@@ -4,18 +4,27 @@
 //! `read` makes the typed [`model`] of the tree, `validate` looks up every name. What comes out is a [`plan::Plan`], or
 //! [`diagnostic::Diagnostics`] that show file, line, column and the source.
 
+mod controls;
 pub mod diagnostic;
 pub mod eval;
+mod expand;
+mod files;
 pub mod load;
 pub mod model;
 pub mod plan;
 pub mod refs;
+
+mod read;
 mod render;
 pub mod scalar;
 pub mod span;
 pub mod suggest;
+#[cfg(test)]
+mod tests;
+mod validate;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
-pub use load::{load_file, load_str, unknown_settings};
+pub use load::{load_file, load_str, read_as, unknown_settings};
 pub use plan::{Plan, Settings};

@@ -1,9 +1,11 @@
 //! Source positions: every value that a diagnostic may point at carries where it was written.
 
 use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 
-use serde::{Deserialize, Deserializer};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
 /// A source file of one loaded scenario: 0 is the scenario itself, others are fragment files.
 pub type SourceId = u32;
@@ -76,22 +78,62 @@ impl<T: PartialEq> PartialEq for At<T> {
     }
 }
 
+/// The name by which [`At`] asks a deserializer for the place of a value. The deserializer over trees (`read.rs`)
+/// answers with the span and the value; the YAML library does not know the name and is asked in its own way.
+pub(super) const AT: &str = "$vhost_user_harness::At";
+
+impl Span {
+    pub(super) fn to_words(self) -> [u32; 5] {
+        [self.source, self.line, self.column, self.offset, self.len]
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let spanned = serde_yaml::Spanned::<T>::deserialize(deserializer)?;
-        let location = spanned.referenced;
-        let span = location.span();
-        Ok(Self {
-            value: spanned.value,
-            span: Span {
-                source: CURRENT_SOURCE.get(),
-                line: u32::try_from(location.line()).unwrap_or(0),
-                column: u32::try_from(location.column()).unwrap_or(0),
-                offset: span.byte_offset().and_then(|o| u32::try_from(o).ok()).unwrap_or(0),
-                len: span.byte_len().and_then(|l| u32::try_from(l).ok()).unwrap_or(0),
-            },
-        })
+        struct AtVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for AtVisitor<T> {
+            type Value = At<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<At<T>, A::Error> {
+                let missing = || de::Error::custom("a value without a place");
+                let [source, line, column, offset, len]: [u32; 5] = seq.next_element()?.ok_or_else(missing)?;
+                let span = Span {
+                    source,
+                    line,
+                    column,
+                    offset,
+                    len,
+                };
+                let value = seq.next_element()?.ok_or_else(missing)?;
+                Ok(At { value, span })
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<At<T>, D::Error> {
+                from_yaml(deserializer)
+            }
+        }
+        deserializer.deserialize_newtype_struct(AT, AtVisitor(PhantomData))
     }
+}
+
+fn from_yaml<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<At<T>, D::Error> {
+    let spanned = serde_yaml::Spanned::<T>::deserialize(deserializer)?;
+    let location = spanned.referenced;
+    let span = location.span();
+    Ok(At {
+        value: spanned.value,
+        span: Span {
+            source: CURRENT_SOURCE.get(),
+            line: u32::try_from(location.line()).unwrap_or(0),
+            column: u32::try_from(location.column()).unwrap_or(0),
+            offset: span.byte_offset().and_then(|o| u32::try_from(o).ok()).unwrap_or(0),
+            len: span.byte_len().and_then(|l| u32::try_from(l).ok()).unwrap_or(0),
+        },
+    })
 }
 
 impl<T: schemars::JsonSchema> schemars::JsonSchema for At<T> {

@@ -1,0 +1,49 @@
+//! Which peers a script moves by itself. A peer that sends, answers or rings at the script's command has to be
+//! simulated, and cannot be replaced by a program.
+
+use super::model::{PeerDecl, Step};
+use super::plan::Plan;
+use super::span::{At, Span};
+
+impl Plan {
+    /// The first place where the script needs `peer` to be simulated; none if any program can take its part.
+    pub fn controls(&self, peer: &str) -> Option<Span> {
+        let declared = self.scenario.peers.get(peer).and_then(declaration);
+        declared.or_else(|| in_steps(&self.scenario.steps, peer))
+    }
+}
+
+/// Fields of a declaration that script what a simulated peer does.
+fn declaration(decl: &PeerDecl) -> Option<Span> {
+    let places = [
+        decl.manual.first().map(|request| request.span),
+        decl.answers.iter().next().map(|(request, _)| request.span),
+        decl.config.as_ref().map(|config| config.span),
+    ];
+    places.into_iter().flatten().min_by_key(|span| span.offset)
+}
+
+fn in_steps(steps: &[At<Step>], peer: &str) -> Option<Span> {
+    steps.iter().find_map(|step| match &step.value {
+        Step::Repeat(repeat) => in_steps(&repeat.steps, peer),
+        Step::Together(tracks) => tracks.iter().find_map(|(_, track)| in_steps(track, peer)),
+        other => (moved(other)? == peer).then_some(step.span),
+    })
+}
+
+/// The peer that a step moves.
+fn moved(step: &Step) -> Option<&str> {
+    let name = match step {
+        Step::Send(send) => &send.from,
+        Step::Raw(raw) => &raw.from,
+        Step::Reply(reply) => &reply.from,
+        Step::Kick(ring) | Step::Call(ring) => &ring.from,
+        Step::Close(close) => &close.peer,
+        Step::Ring(ring) => &ring.peer,
+        Step::Memory(memory) => &memory.peer,
+        Step::Write(write) => &write.peer,
+        Step::Echo(echo) => &echo.peer,
+        _ => return None,
+    };
+    Some(&name.value)
+}

@@ -1,0 +1,274 @@
+//! Steps, one by one: peers that exist and can do it, messages they can send, options that go together.
+
+use crate::wire::Party;
+
+use super::super::diagnostic::Diagnostic;
+use super::super::model::{
+    Blk, BlkAction, ConfigStep, Driver, DriverAction, MemoryAction, MemoryStep, Raw, Reply, RingAction, RingStep, Send,
+    Step,
+};
+use super::super::span::{At, Span};
+use super::{Cx, Kinds};
+
+const FRONT: Option<Party> = Some(Party::FrontEnd);
+const BACK: Option<Party> = Some(Party::BackEnd);
+
+impl<'a> Cx<'a> {
+    pub(super) fn steps(&mut self, steps: &'a [At<Step>]) {
+        steps.iter().for_each(|step| self.step(step));
+    }
+
+    fn step(&mut self, step: &'a At<Step>) {
+        let place = step.span;
+        match &step.value {
+            Step::Start(peer) => drop(self.actor(peer, "start", None, Kinds::Process)),
+            Step::Connect(connect) => {
+                self.actor(&connect.from, "connect from", FRONT, Kinds::Any);
+                self.actor(&connect.to, "connect to", BACK, Kinds::Any);
+            }
+            Step::Setup(setup) => drop(self.actor(&setup.peer, "setup", FRONT, Kinds::Started)),
+            Step::Send(send) => self.send(send),
+            Step::Raw(raw) => self.raw(raw, place),
+            Step::Reply(reply) => self.reply(reply),
+            Step::Expect(pattern) | Step::Until(pattern) => self.pattern(pattern, place, true),
+            Step::Never(pattern) => self.pattern(pattern, place, false),
+            Step::AnyOf(patterns) | Step::Unordered(patterns) => {
+                if patterns.len() < 2 {
+                    self.report(Diagnostic::error("a choice has at least two members; one is an `expect`").at(place));
+                }
+                patterns.iter().for_each(|pattern| self.pattern(pattern, place, true));
+            }
+            Step::Optional(optional) => self.pattern(&optional.when, place, true),
+            Step::Repeat(repeat) => {
+                self.not_empty(&repeat.steps, place);
+                self.steps(&repeat.steps);
+            }
+            Step::Together(tracks) => {
+                if tracks.len() < 2 {
+                    self.report(Diagnostic::error("`together` has at least two tracks").at(place));
+                }
+                for (name, track) in tracks.iter() {
+                    self.not_empty(track, name.span);
+                    self.steps(track);
+                }
+            }
+            Step::Hold(hold) => self.pattern(&hold.when, place, false),
+            Step::Barrier(_) | Step::Release(_) | Step::Await(_) | Step::Use(_) => {}
+            Step::Kick(ring) => drop(self.actor(&ring.from, "kick", FRONT, Kinds::Simulated)),
+            Step::Call(ring) => drop(self.actor(&ring.from, "call", BACK, Kinds::Simulated)),
+            Step::Close(close) => {
+                self.actor(&close.peer, "close", None, Kinds::Simulated);
+                self.channel(close.channel.as_ref());
+            }
+            Step::Kill(kill) => {
+                self.actor(&kill.peer, "kill", None, Kinds::Process);
+                kill.signal.iter().for_each(|signal| self.signal(signal));
+            }
+            Step::Restart(peer) => drop(self.actor(peer, "restart", None, Kinds::Started)),
+            Step::Stop(peer) => drop(self.actor(peer, "stop", None, Kinds::Process)),
+            Step::Continue(peer) => drop(self.actor(peer, "continue", None, Kinds::Process)),
+            Step::Ring(ring) => self.ring(ring),
+            Step::Memory(memory) => self.memory(memory),
+            Step::Write(write) => drop(self.actor(&write.peer, "write", None, Kinds::Simulated)),
+            Step::Deliver(deliver) => {
+                self.peer(&deliver.from);
+                self.peer(&deliver.to);
+            }
+            Step::Blk(blk) => self.blk(blk),
+            Step::Echo(echo) => drop(self.actor(&echo.peer, "echo", FRONT, Kinds::Simulated)),
+            Step::Image(image) => drop(self.actor(&image.peer, "image", BACK, Kinds::Process)),
+            Step::Config(config) => self.config(config),
+            Step::Driver(driver) => self.driver(driver),
+            Step::Qmp(qmp) => {
+                self.actor(&qmp.peer, "qmp", FRONT, Kinds::Qemu);
+                if let (Some(error), Some((key, _))) = (&qmp.error, qmp.returns.iter().next()) {
+                    let both = Diagnostic::error("a command that fails returns nothing").at(key.span);
+                    self.report(both.note(error.span, "it has to fail"));
+                }
+            }
+            Step::Qtest(qtest) => drop(self.actor(&qtest.peer, "qtest", FRONT, Kinds::Qemu)),
+        }
+    }
+
+    fn not_empty(&mut self, steps: &[At<Step>], place: Span) {
+        if steps.is_empty() {
+            self.report(Diagnostic::error("no steps").at(place));
+        }
+    }
+
+    fn send(&mut self, send: &'a Send) {
+        let Some(peer) = self.actor(&send.from, "send", None, Kinds::Simulated) else {
+            return;
+        };
+        let sender = Some((&send.from, peer.party));
+        let errors = self.wrong.len();
+        let Some(spec) = self.request_from(&send.message, send.channel.as_ref(), sender) else {
+            if self.wrong.len() > errors
+                && let Some(error) = self.wrong.last_mut()
+                && error.message.contains("never sends")
+            {
+                error.help = Some("`raw` sends what the protocol forbids".to_owned());
+            }
+            return;
+        };
+        self.field_names(spec.name, spec.request, send.fields.iter().map(|(key, _)| key));
+        if let Some(value) = &send.value {
+            self.plain_value(spec, false, spec.request, value.span);
+            if let Some((key, _)) = send.fields.iter().next() {
+                let both = Diagnostic::error("`value` is the whole payload; there are no other fields").at(key.span);
+                self.report(both.note(value.span, "the payload"));
+            }
+        }
+    }
+
+    fn raw(&mut self, raw: &Raw, place: Span) {
+        self.actor(&raw.from, "raw", None, Kinds::Simulated);
+        self.channel(raw.channel.as_ref());
+        match (&raw.bytes, raw.header.is_some() || raw.payload.is_some()) {
+            (None, false) => {
+                let error = Diagnostic::error("`raw` sends nothing").at(place);
+                self.report(error.help("give `bytes`, or `header` and `payload`"));
+            }
+            (Some(bytes), true) => {
+                let error = Diagnostic::error("`bytes` are all bytes, header and payload included").at(bytes.span);
+                self.report(error.help("give `bytes`, or `header` and `payload`"));
+            }
+            _ => {}
+        }
+    }
+
+    fn reply(&mut self, reply: &'a Reply) {
+        let Some(peer) = self.actor(&reply.from, "reply", None, Kinds::Simulated) else {
+            return;
+        };
+        let sender = Some((&reply.from, peer.party));
+        let Some(spec) = self.reply_from(&reply.to, reply.channel.as_ref(), sender) else {
+            return;
+        };
+        let same = |name: &At<String>| {
+            crate::wire::find(crate::wire::Dialect::VhostUser, &name.value, Some(spec.channel))
+                .is_ok_and(|m| m.id == spec.id)
+        };
+        if !peer.decl.manual.iter().any(same) {
+            let name = &peer.name.value;
+            self.report(
+                Diagnostic::error(format!("`{name}` answers {} by itself", spec.name))
+                    .at(reply.to.span)
+                    .note(peer.name.span, "declared here")
+                    .help(format!(
+                        "add `manual: [{}]` to `{name}` to answer it in a step",
+                        spec.name
+                    )),
+            );
+        }
+        if let (Some(value), Some(status)) = (&reply.value, &reply.status) {
+            let both = Diagnostic::error("`status` is the same as `value`; give one").at(status.span);
+            self.report(both.note(value.span, "the other"));
+        }
+        let value = reply.value.as_ref().or(reply.status.as_ref());
+        if let Some(payload) = &reply.payload
+            && (value.is_some() || !reply.fields.is_empty())
+        {
+            let error = "`payload` is the whole reply; `value` and `fields` change the usual one";
+            self.report(Diagnostic::error(error).at(payload.span));
+        }
+        self.field_names(
+            &format!("the reply to {}", spec.name),
+            spec.reply.layouts,
+            reply.fields.iter().map(|(key, _)| key),
+        );
+        if let Some(value) = value {
+            self.plain_value(spec, true, spec.reply.layouts, value.span);
+        }
+    }
+
+    fn ring(&mut self, ring: &RingStep) {
+        self.actor(&ring.peer, "ring", FRONT, Kinds::Simulated);
+        if ring.action.value == RingAction::Stop {
+            return;
+        }
+        let of_stop = [
+            ("as", ring.bind.as_ref().map(|b| b.span)),
+            ("base", ring.base.as_ref().map(|b| b.span)),
+        ];
+        for (field, place) in of_stop {
+            let Some(place) = place else { continue };
+            let error = Diagnostic::error(format!("`{field}` is for `action: stop`, which returns a base")).at(place);
+            self.report(error.note(ring.action.span, "another action"));
+        }
+    }
+
+    fn memory(&mut self, memory: &MemoryStep) {
+        self.actor(&memory.peer, "memory", FRONT, Kinds::Simulated);
+        let (address, size) = match memory.action.value {
+            MemoryAction::Add => (true, true),
+            MemoryAction::Remove => (true, false),
+            MemoryAction::Replace => (false, false),
+        };
+        let place = memory.action.span;
+        self.wanted("address", address, memory.address.as_ref().map(|a| a.span), place);
+        self.wanted("size", size, memory.size.as_ref().map(|s| s.span), place);
+    }
+
+    /// A field that an action needs, or has no use for.
+    fn wanted(&mut self, field: &str, wanted: bool, given: Option<Span>, action: Span) {
+        match (wanted, given) {
+            (true, None) => self.report(Diagnostic::error(format!("this action needs `{field}`")).at(action)),
+            (false, Some(place)) => {
+                let error = Diagnostic::error(format!("`{field}` has no meaning for this action")).at(place);
+                self.report(error.note(action, "the action"));
+            }
+            _ => {}
+        }
+    }
+
+    fn blk(&mut self, blk: &Blk) {
+        self.actor(&blk.peer, "blk", FRONT, Kinds::Any);
+        let action = blk.action.span;
+        if !matches!(blk.action.value, BlkAction::Read | BlkAction::Write) {
+            self.wanted("fill", false, blk.fill.as_ref().map(|f| f.span), action);
+        }
+        let later = blk.wait.as_ref().is_some_and(|wait| !wait.value);
+        match (&blk.bind, later) {
+            (Some(name), false) => {
+                let error =
+                    Diagnostic::error("`as` names a request for `await`, and this step waits itself").at(name.span);
+                self.report(error.help("add `wait: false`"));
+            }
+            (None, true) => {
+                let place = blk.wait.as_ref().map_or(action, |w| w.span);
+                let error = Diagnostic::error("nothing can await this request, it has no name").at(place);
+                self.report(error.help("add `as: NAME`, and an `await` step"));
+            }
+            _ => {}
+        }
+    }
+
+    fn config(&mut self, config: &ConfigStep) {
+        self.actor(&config.peer, "config", FRONT, Kinds::Qemu);
+        match (&config.is, &config.write) {
+            (Some(is), Some(write)) => {
+                let error = Diagnostic::error("`config` reads or writes, not both").at(write.span);
+                self.report(error.note(is.span, "reads"));
+            }
+            (None, None) => {
+                let error =
+                    Diagnostic::error("`config` neither reads (`is`) nor writes (`write`)").at(config.peer.span);
+                self.report(error);
+            }
+            _ => {}
+        }
+    }
+
+    fn driver(&mut self, driver: &Driver) {
+        self.actor(&driver.peer, "driver", FRONT, Kinds::Qemu);
+        let action = driver.action.span;
+        let (ring, slot) = match driver.action.value {
+            DriverAction::Init | DriverAction::Reset => (false, false),
+            DriverAction::Notify => (true, false),
+            DriverAction::Eject => (false, true),
+        };
+        self.wanted("ring", ring, driver.ring.as_ref().map(|r| r.span), action);
+        self.wanted("slot", slot, driver.slot.as_ref().map(|s| s.span), action);
+    }
+}
