@@ -11,7 +11,7 @@ pub mod terminal;
 pub mod totals;
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 
 use std::io;
 use std::path::PathBuf;

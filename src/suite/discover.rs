@@ -28,7 +28,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// A scenario file that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The folder its id is relative to.
+    /// The folder its id is relative to, from `/`.
     pub root: PathBuf,
     /// The file.
     pub path: PathBuf,
@@ -171,7 +171,7 @@ pub fn load_all(files: &[Found], settings: &Settings) -> Result<Vec<Plan>, Selec
     let mut plans = Vec::new();
     let mut invalid = Vec::new();
     for file in files {
-        match load_file(&file.root, &file.path, settings) {
+        match load_file(&file.path, settings) {
             Ok(loaded) => plans.extend(choose_members(file, loaded)?),
             Err(diagnostics) => invalid.push(diagnostics),
         }
@@ -188,7 +188,7 @@ pub fn load_all(files: &[Found], settings: &Settings) -> Result<Vec<Plan>, Selec
     Ok(plans)
 }
 
-/// Whether loading is worth it only for some: the members that were named, all of which have to be there.
+/// The members that were named, all of which have to be there.
 fn choose_members(file: &Found, plans: Vec<Plan>) -> Result<Vec<Plan>, SelectError> {
     if file.members.is_empty() {
         return Ok(plans);
@@ -311,7 +311,8 @@ fn similar(id: &str, all: &[Found]) -> Hint {
 }
 
 fn found(root: &Path, path: PathBuf, members: Vec<Vec<String>>) -> Found {
-    let below = path.strip_prefix(root).unwrap_or(&path);
+    let whole = real(&path);
+    let below = whole.strip_prefix(root).unwrap_or(&whole);
     let id = below.with_extension("").to_string_lossy().into_owned();
     Found {
         root: root.to_owned(),
@@ -321,11 +322,17 @@ fn found(root: &Path, path: PathBuf, members: Vec<Vec<String>>) -> Found {
     }
 }
 
+/// The path from `/`, so that paths which were named in different ways can be compared.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 /// The folder that the ids of a path are relative to: the given root if the path lies in it; else the nearest folder
 /// called `scenarios`; else what the file's own id says; else the folder itself.
 fn root_of(path: &Path, given: Option<&Path>) -> PathBuf {
-    if let Some(root) = given.filter(|root| path.starts_with(root)) {
-        return root.to_owned();
+    let path = real(path);
+    if let Some(root) = given.map(real).filter(|root| path.starts_with(root)) {
+        return root;
     }
     if let Some(root) = path
         .ancestors()
@@ -334,14 +341,16 @@ fn root_of(path: &Path, given: Option<&Path>) -> PathBuf {
         return root.to_owned();
     }
     if path.is_dir() {
-        return path.to_owned();
+        return path;
     }
-    let parent = path.parent().unwrap_or(Path::new("")).to_owned();
-    let Some(id) = own_id(path) else { return parent };
+    let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let Some(id) = own_id(&path) else { return parent };
     let bare = path.with_extension("");
-    let depth = id.split('/').count();
     match bare.ends_with(&id) {
-        true => bare.ancestors().nth(depth).map_or(parent, Path::to_owned),
+        true => bare
+            .ancestors()
+            .nth(id.split('/').count())
+            .map_or(parent, Path::to_owned),
         false => parent,
     }
 }

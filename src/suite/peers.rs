@@ -1,5 +1,6 @@
 //! What kind of peer a scenario or an option names, and whether there is such a peer.
 
+use crate::engine::Environment;
 use crate::judge::outcome::PeerRun;
 use crate::peer::catalogue::{Catalogue, Role};
 use crate::scenario::Plan;
@@ -36,6 +37,22 @@ pub fn declared(plan: &Plan) -> Vec<PeerRun> {
         })
     });
     peers.collect()
+}
+
+/// The peers as a run with these options has them.
+pub fn chosen(plan: &Plan, environment: &Environment) -> Vec<PeerRun> {
+    let mut peers = declared(plan);
+    for peer in &mut peers {
+        let replaced = if peer.role == role_name(Role::Frontend) {
+            &environment.frontend
+        } else {
+            &environment.backend
+        };
+        if let Some(kind) = replaced {
+            peer.kind.clone_from(kind);
+        }
+    }
+    peers
 }
 
 /// What counts as one sort of run in a summary: the real peers that took part, or none.
@@ -145,14 +162,17 @@ pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerEr
     })
 }
 
-/// The names in a `VUH_REQUIRE` list, each a peer of the catalogue.
+/// What stands for every peer of the catalogue in a `VUH_REQUIRE` list.
+const ALL: &str = "all";
+
+/// The names in a `VUH_REQUIRE` list: each a peer of the catalogue, or `all`.
 ///
 /// # Errors
 /// A name that the catalogue does not have.
 pub fn required(list: &str, catalogue: &Catalogue) -> Result<Vec<String>, PeerError> {
     let mut names = Vec::new();
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if !catalogue.entries().iter().any(|e| e.peer == name) {
+        if name != ALL && !catalogue.entries().iter().any(|e| e.peer == name) {
             let known = catalogue.entries().iter().map(|e| e.peer.as_str());
             let hint = did_you_mean(name, known).map(|h| format!("; {h}")).unwrap_or_default();
             return Err(PeerError::NotRequirable {
@@ -220,6 +240,7 @@ mod tests {
             Ok(vec!["qemu".into(), "qemu-storage-daemon".into()])
         );
         assert_eq!(required("", &catalogue()), Ok(vec![]));
+        assert_eq!(required("all", &catalogue()), Ok(vec!["all".into()]));
         assert_eq!(
             required("qmeu", &catalogue()).unwrap_err().to_string(),
             "no peer is called `qmeu`, so it cannot be required; did you mean `qemu`?"

@@ -126,7 +126,13 @@ pub fn execute(plan: &Plan, environment: &Environment) -> Outcome {
                 );
             failed(plan, environment, FailKind::Start, obstacle.reason, why)
         }
-        Some(obstacle) => blank(plan, Verdict::Skipped, Some(obstacle.reason)),
+        Some(obstacle) => {
+            let peers = peers::chosen(plan, environment);
+            Outcome {
+                peers,
+                ..blank(plan, Verdict::Skipped, Some(obstacle.reason))
+            }
+        }
     })
 }
 
