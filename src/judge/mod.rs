@@ -1,4 +1,8 @@
 //! Verdicts from the timeline: expectations, order, acks, counts. Readers of events; no I/O.
 
+pub mod acks;
+pub mod checks;
+pub mod matcher;
 pub mod outcome;
+pub mod value;
 pub mod verdict;

@@ -6,10 +6,12 @@ use super::plan::Plan;
 use super::span::{At, Span};
 
 impl Plan {
-    /// The first place where the script needs `peer` to be simulated; none if any program can take its part.
+    /// The first place where the script needs `peer` to be simulated; none if a program can take its part.
     pub fn controls(&self, peer: &str) -> Option<Span> {
-        let declared = self.scenario.peers.get(peer).and_then(declaration);
-        declared.or_else(|| in_steps(&self.scenario.steps, peer))
+        let decl = self.scenario.peers.get(peer)?;
+        // QEMU's driver writes the front-end's memory as well.
+        let is_front = decl.frontend.is_some();
+        declaration(decl).or_else(|| in_steps(&self.scenario.steps, peer, is_front))
     }
 }
 
@@ -23,10 +25,11 @@ fn declaration(decl: &PeerDecl) -> Option<Span> {
     places.into_iter().flatten().min_by_key(|span| span.offset)
 }
 
-fn in_steps(steps: &[At<Step>], peer: &str) -> Option<Span> {
+fn in_steps(steps: &[At<Step>], peer: &str, is_front: bool) -> Option<Span> {
     steps.iter().find_map(|step| match &step.value {
-        Step::Repeat(repeat) => in_steps(&repeat.steps, peer),
-        Step::Together(tracks) => tracks.iter().find_map(|(_, track)| in_steps(track, peer)),
+        Step::Repeat(repeat) => in_steps(&repeat.steps, peer, is_front),
+        Step::Together(tracks) => tracks.iter().find_map(|(_, track)| in_steps(track, peer, is_front)),
+        Step::Write(_) if is_front => None,
         other => (moved(other)? == peer).then_some(step.span),
     })
 }

@@ -2,6 +2,7 @@
 //! Owns the text of the sources that spans point into; drawing is in [`super::render`].
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,9 +39,13 @@ pub enum RenderStyle {
     Coloured,
 }
 
-/// One error, warning or failure.
+/// One error, warning or failure. Its parts are fields of it: `diagnostic.message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
+pub struct Diagnostic(Box<Parts>);
+
+/// What a [`Diagnostic`] consists of; kept behind a pointer, since results are passed around far more often than errors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
     /// How bad it is.
     pub severity: Severity,
     /// The message: a lower-case fragment.
@@ -59,10 +64,24 @@ pub struct Diagnostic {
     pub file: Option<PathBuf>,
 }
 
+impl Deref for Diagnostic {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Diagnostic {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
 impl Diagnostic {
     /// An error without a place.
     pub fn error(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             severity: Severity::Error,
             message: message.into(),
             span: None,
@@ -71,15 +90,14 @@ impl Diagnostic {
             footer: Vec::new(),
             help: None,
             file: None,
-        }
+        }))
     }
 
     /// A warning without a place.
     pub fn warning(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(message)
-        }
+        let mut diagnostic = Self::error(message);
+        diagnostic.severity = Severity::Warning;
+        diagnostic
     }
 
     /// Its place. A span of line 0 (a value that was not read from a file) is no place.

@@ -22,11 +22,11 @@ use super::suggest::did_you_mean;
 use super::yaml;
 
 /// Deepest nesting of fragments that use fragments.
-pub const MAX_FRAGMENT_DEPTH: usize = 8;
+pub(super) const MAX_FRAGMENT_DEPTH: usize = 8;
 /// Most `use` steps of one scenario, those inside fragments counted every time.
-pub const MAX_USES: usize = 200;
+pub(super) const MAX_USES: usize = 200;
 /// Most values of one scenario after fragments and parameters are put in.
-pub const MAX_EXPANDED_NODES: usize = 200_000;
+pub(super) const MAX_EXPANDED_NODES: usize = 200_000;
 
 /// A fragment before its steps are read as steps.
 #[derive(Debug, Clone, Deserialize)]
@@ -158,6 +158,9 @@ impl<'a> Expander<'a> {
     fn fragment(&mut self, used: &Use, place: &Place) -> Result<Vec<At<Node>>, Diagnostic> {
         let name = &used.fragment;
         self.uses += 1;
+        if self.uses > MAX_USES + 1 {
+            return Ok(Vec::new());
+        }
         if self.uses > MAX_USES {
             return Err(Diagnostic::error(format!("more than {MAX_USES} uses of fragments")).at(name.span));
         }

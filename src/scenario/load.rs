@@ -19,6 +19,8 @@ use super::yaml;
 
 /// Most diagnostics that one file gets.
 pub const MAX_DIAGNOSTICS: usize = 20;
+/// Deepest nesting after fragments and parameters are put in.
+pub const MAX_EXPANDED_DEPTH: usize = 32;
 /// Most members of a family.
 pub const MAX_MEMBERS: usize = 64;
 
@@ -133,6 +135,11 @@ impl<'a> Loader<'a> {
             let placed = |e: Diagnostic| if e.span.is_none() { e.in_file(self.path) } else { e };
             first(errors.into_iter().map(placed).collect())
         })?;
+        if tree.value == Node::Null {
+            return Err(first(vec![
+                Diagnostic::error("the file holds no scenario").in_file(self.path),
+            ]));
+        }
         let outline: Outline = read(&tree, &sources()).map_err(|error| {
             let mut all = vec![error];
             all.append(&mut parts_wrong(&tree, &sources(), true));
@@ -161,6 +168,11 @@ impl<'a> Loader<'a> {
         }
         expander.scenario(&mut tree);
         let mut wrong = std::mem::take(&mut expander.wrong);
+        if let Some(place) = deeper_than(&tree, MAX_EXPANDED_DEPTH) {
+            let error = format!("nested deeper than {MAX_EXPANDED_DEPTH} maps and lists, fragments put in");
+            wrong.push(Diagnostic::error(error).at(place));
+            return Err(bounded(wrong, expander.sources));
+        }
         wrong.append(&mut parts_wrong(&tree, &expander.sources, false));
         let mut unused = unused(&expander, outline);
         let sources = expander.sources;
@@ -216,6 +228,17 @@ fn parts_wrong(tree: &At<Node>, sources: &[SourceFile], loosely: bool) -> Vec<Di
         }
     }
     wrong
+}
+
+/// The first map or list that is nested deeper.
+fn deeper_than(node: &At<Node>, levels: usize) -> Option<Span> {
+    let inner = |child: &At<Node>| deeper_than(child, levels - 1);
+    match &node.value {
+        Node::List(_) | Node::Map(_) if levels == 0 => Some(node.span),
+        Node::List(items) => items.iter().find_map(inner),
+        Node::Map(map) => map.iter().find_map(|(_, value)| inner(value)),
+        _ => None,
+    }
 }
 
 fn has_reference(node: &At<Node>) -> bool {
@@ -331,7 +354,7 @@ fn choices(name: &At<String>, parameter: &Parameter, settings: &Settings) -> Res
     }
 }
 
-/// Sorts by place, drops what is said twice (a fragment used twice), and cuts to the limit.
+/// Sorts by place, keeps one error a place (others follow from it, or come from a fragment used twice), cuts to the limit.
 fn bounded(mut items: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Diagnostics {
     let place = |d: &Diagnostic| {
         d.span
@@ -339,7 +362,7 @@ fn bounded(mut items: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Diagnostics 
     };
     items.sort_by_key(|d| d.span.map(|s| s.source));
     let mut seen = BTreeSet::new();
-    items.retain(|d| seen.insert((place(d), d.message.clone())));
+    items.retain(|d| d.span.is_none() || seen.insert(place(d)));
     items.sort_by_key(|d| d.span.map(|s| (s.source, s.offset)));
     if items.len() > MAX_DIAGNOSTICS {
         let more = items.len() - MAX_DIAGNOSTICS + 1;

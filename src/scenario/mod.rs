@@ -17,6 +17,7 @@ pub mod refs;
 mod read;
 mod render;
 pub mod scalar;
+pub mod schema;
 pub mod span;
 pub mod suggest;
 #[cfg(test)]
@@ -28,3 +29,4 @@ pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile}
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
 pub use load::{load_file, load_str, read_as, unknown_settings};
 pub use plan::{Plan, Settings};
+pub use schema::scenario_schema;

@@ -265,7 +265,7 @@ pub enum Step {
     /// Runs a fragment.
     Use(Use),
     /// From here on, what matches waits on the link until it is released, and what comes after it on the same stream too.
-    Hold(Hold),
+    Hold(Box<Hold>),
     /// Lets what a hold keeps go on, and ends the hold.
     Release(At<String>),
     /// A simulated front-end signals a ring's kick eventfd.

@@ -19,7 +19,10 @@ use super::yaml::slice;
 ///
 /// # Errors
 /// The first thing in it that does not fit.
-pub fn read<'de, T: de::Deserialize<'de>>(node: &'de At<Node>, sources: &'de [SourceFile]) -> Result<T, Diagnostic> {
+pub(super) fn read<'de, T: de::Deserialize<'de>>(
+    node: &'de At<Node>,
+    sources: &'de [SourceFile],
+) -> Result<T, Diagnostic> {
     read_under(None, node, sources)
 }
 
@@ -27,7 +30,7 @@ pub fn read<'de, T: de::Deserialize<'de>>(node: &'de At<Node>, sources: &'de [So
 ///
 /// # Errors
 /// The first thing in it that does not fit.
-pub fn read_under<'de, T: de::Deserialize<'de>>(
+pub(super) fn read_under<'de, T: de::Deserialize<'de>>(
     key: Option<&'de At<String>>,
     node: &'de At<Node>,
     sources: &'de [SourceFile],
@@ -154,6 +157,18 @@ impl<'de> Reader<'de> {
         }
     }
 
+    /// The place to point at for something that is not in a map: the map if it is in braces, else its key.
+    fn whole(&self, key: &At<String>) -> Span {
+        let text = self
+            .sources
+            .get(self.node.span.source as usize)
+            .map_or("", |s| &*s.text);
+        match slice(text, self.node.span).starts_with('{') {
+            true => self.node.span,
+            false => key.span,
+        }
+    }
+
     /// A scalar as the file has it (`0x10`, `00`), unless it came out of a reference.
     fn written(&self) -> String {
         let text = self.sources.get(self.node.span.source as usize).map(|s| &*s.text);
@@ -275,6 +290,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 && let Some(fact) = e.0.message.strip_suffix(" is missing")
             {
                 e.0.message = format!("{fact} of `{}` is missing", key.value);
+                return e.at(self.whole(key));
             }
             e.at(self.span())
         })

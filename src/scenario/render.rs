@@ -6,7 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::diagnostic::{Diagnostic, RenderStyle, Severity, SourceFile};
-use super::span::{SourceId, Span};
+use super::span::Span;
 
 /// Width that long source lines are cut to, fixed so that output does not depend on the terminal.
 const WIDTH_COLUMNS: usize = 140;
@@ -52,12 +52,17 @@ struct Mark<'a> {
 /// The places of a diagnostic, those of one file together, the primary one's file first. The `use` steps that led to
 /// the primary place come last.
 fn by_source<'a>(diagnostic: &'a Diagnostic, sources: &'a [SourceFile]) -> Vec<(&'a SourceFile, Vec<Mark<'a>>)> {
-    let mut groups: Vec<(SourceId, Vec<Mark<'a>>)> = Vec::new();
+    let mut groups: Vec<(&SourceFile, Vec<Mark<'a>>)> = Vec::new();
     let mut add = |kind, span: Span, label| {
         let mark = Mark { kind, span, label };
-        match groups.iter_mut().find(|(id, _)| *id == span.source) {
+        let Some(source) = sources.get(span.source as usize) else {
+            return;
+        };
+        // Each use of a fragment is a source of its own; one text is drawn once.
+        let same = |known: &SourceFile| known.path == source.path && known.text == source.text;
+        match groups.iter_mut().find(|(known, _)| same(known)) {
             Some((_, marks)) => marks.push(mark),
-            None => groups.push((span.source, vec![mark])),
+            None => groups.push((source, vec![mark])),
         }
     };
     if let Some(span) = diagnostic.span {
@@ -73,9 +78,6 @@ fn by_source<'a>(diagnostic: &'a Diagnostic, sources: &'a [SourceFile]) -> Vec<(
         user = used_at(span, sources);
     }
     groups
-        .into_iter()
-        .filter_map(|(id, marks)| Some((sources.get(id as usize)?, marks)))
-        .collect()
 }
 
 fn used_at(span: Span, sources: &[SourceFile]) -> Option<Span> {

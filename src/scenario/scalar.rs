@@ -284,7 +284,7 @@ pub fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
                 .ok_or_else(|| format!("`{c}` is not a hex digit; bytes are written as `00 01 ff`"))
         })
         .collect::<Result<_, _>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(format!("{} hex digits are not whole bytes", digits.len()));
     }
     Ok(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
@@ -520,9 +520,9 @@ macro_rules! any_schema {
 
 any_schema! {
     Num => "Number", {"description": "a number (decimal or 0x) or a reference like ${name}", "type": ["integer", "string", "boolean"], "minimum": 0};
-    Duration => "Duration", {"description": "a number and a unit: 50 ms, 5 s, 2 min", "type": "string", "pattern": "^\\s*[0-9]+\\s*(ms|s|min)\\s*$"};
+    Duration => "Duration", {"description": "a number and a unit: 50 ms, 5 s, 2 min", "type": "string", "pattern": "^\\s*[0-9]+\\s*(ms|s|min)\\s*$|[$][{]"};
     Size => "Size", {"description": "bytes, or a number with KiB, MiB or GiB", "type": ["integer", "string"], "minimum": 0};
-    Bytes => "Bytes", {"description": "bytes in hex", "type": "string", "pattern": "^[0-9a-fA-F_\\s]*$"};
+    Bytes => "Bytes", {"description": "bytes in hex", "type": "string", "pattern": "^[0-9a-fA-F_\\s]*$|[$][{]"};
     Node => "Value", {"description": "any value"};
 }
 

@@ -89,8 +89,8 @@ impl Flow<'_> {
                     }
                 }
             }
-            // Their `as` names a hold and a request, which have steps of their own to be used by.
-            ("hold" | "blk", _) => self.references(value, scope),
+            // Their `as` names a hold or a request, which have steps of their own to be used by; `never` has none.
+            ("hold" | "blk" | "never", _) => self.references(value, scope),
             _ => {
                 self.references(value, scope);
                 self.bind(value, scope);

@@ -1,6 +1,6 @@
 //! Patterns: exactly one kind each, messages that their peer can send, fields that exist, conditions that make sense.
 
-use crate::wire::{Channel, Layout, MessageSpec, Party, features};
+use crate::wire::{Layout, MessageSpec, Party, features};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{Check, Pattern, PatternRef};
@@ -204,13 +204,14 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// `value` and `status` are for payloads of one u64.
+    /// `value` and `status` are the number of a u64, or the field that the message is about.
     pub(super) fn plain_value(&mut self, spec: &MessageSpec, reply: bool, layouts: &[Layout], place: Span) {
-        if layouts.contains(&Layout::U64) {
+        const WITH_MAIN_FIELD: [Layout; 4] = [Layout::U64, Layout::VringBase, Layout::VringState, Layout::VringFd];
+        if layouts.iter().any(|layout| WITH_MAIN_FIELD.contains(layout)) {
             return;
         }
         let known: Vec<&str> = layouts.iter().flat_map(|layout| layout.field_names()).collect();
-        let error = Diagnostic::error(format!("{} is not a single u64", named(spec, reply))).at(place);
+        let error = Diagnostic::error(format!("{} has no single value", named(spec, reply))).at(place);
         self.report(match known.is_empty() {
             true => error.help("it carries no payload"),
             false => error.help(format!("use `fields`: {}", known.join(", "))),
@@ -264,9 +265,7 @@ impl<'a> Cx<'a> {
 }
 
 fn named(spec: &MessageSpec, reply: bool) -> String {
-    let name = match spec.channel {
-        Channel::Main | Channel::Backend => spec.name,
-    };
+    let name = spec.name;
     if reply {
         format!("the reply to {name}")
     } else {

@@ -12,7 +12,6 @@ use super::Cx;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Simulated,
-    Reference,
     Process,
     External,
 }
@@ -21,7 +20,6 @@ impl Kind {
     fn of(value: &str) -> Self {
         match value {
             "simulated" => Self::Simulated,
-            "reference" => Self::Reference,
             path if path.starts_with("listen:") || path.starts_with("connect:") => Self::External,
             _ => Self::Process,
         }
@@ -30,7 +28,6 @@ impl Kind {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Simulated => "simulated",
-            Self::Reference => "the embedded reference",
             Self::Process => "a process of its own",
             Self::External => "a socket that someone else serves",
         }

@@ -64,15 +64,15 @@ impl<'a> Cx<'a> {
                 self.actor(&kill.peer, "kill", None, Kinds::Process);
                 kill.signal.iter().for_each(|signal| self.signal(signal));
             }
-            Step::Restart(peer) => drop(self.actor(peer, "restart", None, Kinds::Started)),
+            Step::Restart(peer) => drop(self.actor(peer, "restart", None, Kinds::Process)),
             Step::Stop(peer) => drop(self.actor(peer, "stop", None, Kinds::Process)),
             Step::Continue(peer) => drop(self.actor(peer, "continue", None, Kinds::Process)),
             Step::Ring(ring) => self.ring(ring),
             Step::Memory(memory) => self.memory(memory),
-            Step::Write(write) => drop(self.actor(&write.peer, "write", None, Kinds::Simulated)),
+            Step::Write(write) => drop(self.actor(&write.peer, "write", None, Kinds::Started)),
             Step::Deliver(deliver) => {
-                self.peer(&deliver.from);
-                self.peer(&deliver.to);
+                self.actor(&deliver.from, "deliver", None, Kinds::Started);
+                self.actor(&deliver.to, "deliver", None, Kinds::Started);
             }
             Step::Blk(blk) => self.blk(blk),
             Step::Echo(echo) => drop(self.actor(&echo.peer, "echo", FRONT, Kinds::Simulated)),
@@ -202,7 +202,7 @@ impl<'a> Cx<'a> {
         self.actor(&memory.peer, "memory", FRONT, Kinds::Simulated);
         let (address, size) = match memory.action.value {
             MemoryAction::Add => (true, true),
-            MemoryAction::Remove => (true, false),
+            MemoryAction::Remove => (true, memory.size.is_some()),
             MemoryAction::Replace => (false, false),
         };
         let place = memory.action.span;
@@ -223,7 +223,7 @@ impl<'a> Cx<'a> {
     }
 
     fn blk(&mut self, blk: &Blk) {
-        self.actor(&blk.peer, "blk", FRONT, Kinds::Any);
+        self.actor(&blk.peer, "blk", FRONT, Kinds::Started);
         let action = blk.action.span;
         if !matches!(blk.action.value, BlkAction::Read | BlkAction::Write) {
             self.wanted("fill", false, blk.fill.as_ref().map(|f| f.span), action);
@@ -263,12 +263,7 @@ impl<'a> Cx<'a> {
     fn driver(&mut self, driver: &Driver) {
         self.actor(&driver.peer, "driver", FRONT, Kinds::Qemu);
         let action = driver.action.span;
-        let (ring, slot) = match driver.action.value {
-            DriverAction::Init | DriverAction::Reset => (false, false),
-            DriverAction::Notify => (true, false),
-            DriverAction::Eject => (false, true),
-        };
+        let ring = driver.action.value == DriverAction::Notify;
         self.wanted("ring", ring, driver.ring.as_ref().map(|r| r.span), action);
-        self.wanted("slot", slot, driver.slot.as_ref().map(|s| s.span), action);
     }
 }

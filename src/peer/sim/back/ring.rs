@@ -109,12 +109,6 @@ impl SimBack {
             buffers,
             CHAINS_PER_TURN,
         );
-        // with EVENT_IDX the driver kicks only when this index is crossed; forgetting it silences the ring
-        if self.features & F_EVENT_IDX != 0
-            && let Err(error) = device.set_avail_event(memory, device.base())
-        {
-            return Some(Err(error.into()));
-        }
         Some(served)
     }
 

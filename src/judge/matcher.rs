@@ -1,0 +1,183 @@
+//! A pattern with all its names looked up, and whether an event is what it describes.
+
+use std::fmt;
+
+use super::value::{FeatureSpace, describe, main_field, mismatch};
+use crate::scenario::scalar::FieldMatch;
+use crate::sys::child::Exit;
+use crate::trace::{Event, EventKind, PeerId};
+use crate::wire::{Channel, Message, Value};
+
+/// Events that are read in their order, independent of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// Messages of a peer on a socket.
+    Messages(PeerId, Channel),
+    /// Kicks of a ring.
+    Kicks(PeerId, u16),
+    /// Calls of a ring.
+    Calls(PeerId, u16),
+    /// A peer's closing of a socket.
+    Closes(PeerId, Channel),
+    /// The end of a peer's process.
+    Exits(PeerId),
+    /// QMP events of a peer.
+    Qmp(PeerId),
+}
+
+impl Stream {
+    /// Whose events these are.
+    pub fn peer(self) -> PeerId {
+        match self {
+            Stream::Messages(peer, _)
+            | Stream::Kicks(peer, _)
+            | Stream::Calls(peer, _)
+            | Stream::Closes(peer, _)
+            | Stream::Exits(peer)
+            | Stream::Qmp(peer) => peer,
+        }
+    }
+
+    /// Whether an event belongs to it.
+    pub fn has(self, event: &Event) -> bool {
+        if event.peer != Some(self.peer()) {
+            return false;
+        }
+        match (self, &event.kind) {
+            (Stream::Messages(_, channel), EventKind::Message { message, .. }) => message.channel == channel,
+            (Stream::Messages(_, channel), EventKind::Malformed { channel: on, .. }) => *on == channel,
+            (Stream::Kicks(_, ring), EventKind::Kick { ring: r, .. }) => *r == ring,
+            (Stream::Calls(_, ring), EventKind::Call { ring: r, .. }) => *r == ring,
+            (Stream::Closes(_, channel), EventKind::Closed { channel: on, .. }) => *on == channel,
+            (Stream::Exits(_), EventKind::Exited { .. }) => true,
+            (Stream::Qmp(_), EventKind::Qmp { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+/// How a process must have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitMatch {
+    /// In any way.
+    Any,
+    /// Just so.
+    Is(Exit),
+}
+
+/// What kind of event is meant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// A request.
+    Request(u32, String),
+    /// A reply.
+    Reply(u32, String),
+    /// A kick, call or close; the stream says which.
+    Signal,
+    /// The end of a process.
+    Exit(ExitMatch),
+    /// A QMP event.
+    Qmp(String),
+}
+
+/// A pattern, ready to be compared.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    /// Where to look.
+    pub stream: Stream,
+    /// The peer's name, for messages.
+    pub peer: String,
+    /// What kind.
+    pub what: What,
+    /// The need_reply flag.
+    pub need_reply: Option<bool>,
+    /// Conditions on fields, by path; an empty path is the main field.
+    pub fields: Vec<(String, FieldMatch)>,
+    /// Number of descriptors.
+    pub fds: Option<FieldMatch>,
+    /// Payload bytes.
+    pub size: Option<FieldMatch>,
+    /// Names of feature bits in its fields.
+    pub space: FeatureSpace,
+}
+
+impl Matcher {
+    /// Whether an event of the stream is the one described; if not, why.
+    pub fn check(&self, event: &Event) -> Result<(), String> {
+        match (&self.what, &event.kind) {
+            (What::Signal, _) => Ok(()),
+            (What::Qmp(name), EventKind::Qmp { name: actual }) if name == actual => Ok(()),
+            (What::Exit(ExitMatch::Any), _) => Ok(()),
+            (What::Exit(ExitMatch::Is(wanted)), EventKind::Exited { exit, .. }) if exit == wanted => Ok(()),
+            (What::Request(id, _), EventKind::Message { message, fds, size, .. })
+                if !message.is_reply() && message.request == *id =>
+            {
+                self.check_message(message, fds.len(), *size)
+            }
+            (What::Reply(id, _), EventKind::Message { message, fds, size, .. })
+                if message.is_reply() && message.request == *id =>
+            {
+                self.check_message(message, fds.len(), *size)
+            }
+            _ => Err("is something else".to_owned()),
+        }
+    }
+
+    fn check_message(&self, message: &Message, fds: usize, size: u32) -> Result<(), String> {
+        if let Some(wanted) = self.need_reply
+            && message.needs_reply() != wanted
+        {
+            return Err(format!("need_reply is {}", if wanted { "not set" } else { "set" }));
+        }
+        for (path, condition) in &self.fields {
+            let name = if path.is_empty() {
+                main_field(&message.payload).ok_or_else(|| "its payload has no value".to_owned())?
+            } else {
+                path
+            };
+            let value = message.payload.get(name).map_err(|e| e.to_string())?;
+            if let Some(why) = mismatch(&value, condition, self.space) {
+                return Err(format!("{name} {why}"));
+            }
+        }
+        let counts = [("number of descriptors", &self.fds, fds as u64), ("payload size", &self.size, u64::from(size))];
+        for (name, condition, actual) in counts {
+            if let Some(condition) = condition
+                && let Some(why) = mismatch(&Value::U64(actual), condition, self.space)
+            {
+                return Err(format!("{name} {why}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let bang = if self.need_reply == Some(true) { "!" } else { "" };
+        match (&self.what, self.stream) {
+            (What::Request(_, name), _) => write!(f, "{name}{bang}")?,
+            (What::Reply(_, name), _) => write!(f, "reply to {name}")?,
+            (What::Signal, Stream::Kicks(_, ring)) => write!(f, "kick ring={ring}")?,
+            (What::Signal, Stream::Calls(_, ring)) => write!(f, "call ring={ring}")?,
+            (What::Signal, Stream::Closes(_, channel)) => write!(f, "closed {channel}")?,
+            (What::Signal, _) => f.write_str("anything")?,
+            (What::Exit(ExitMatch::Any), _) => f.write_str("ended")?,
+            (What::Exit(ExitMatch::Is(exit)), _) => write!(f, "ended: {exit}")?,
+            (What::Qmp(name), _) => write!(f, "QMP event {name}")?,
+        }
+        if let Stream::Messages(_, Channel::Backend) = self.stream {
+            f.write_str(" on backend")?;
+        }
+        for (path, condition) in &self.fields {
+            write!(f, " {}{}", if path.is_empty() { "value" } else { path }, describe(condition))?;
+        }
+        if let Some(condition) = &self.fds {
+            write!(f, " fds{}", describe(condition))?;
+        }
+        if let Some(condition) = &self.size {
+            write!(f, " size{}", describe(condition))?;
+        }
+        write!(f, " from {}", self.peer)
+    }
+}
