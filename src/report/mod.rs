@@ -1,1 +1,85 @@
-//! The report room.
+//! What a person or a machine is told about a run: terminal, JSON, JUnit. Each report is a consumer of outcomes; none
+//! decides a verdict.
+
+pub mod console;
+pub mod duration;
+pub mod failure;
+pub mod json;
+pub mod junit;
+pub mod style;
+pub mod terminal;
+pub mod totals;
+
+#[cfg(test)]
+pub(crate) mod golden;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use console::Console;
+pub use style::Style;
+
+use crate::judge::outcome::Outcome;
+use crate::scenario::Plan;
+use crate::suite::{Completed, Summary};
+
+/// A consumer of a run.
+pub trait Reporter {
+    /// A scenario was started.
+    fn started(&mut self, _plan: &Plan) {}
+
+    /// A scenario is done.
+    fn finished(&mut self, _plan: &Plan, _outcome: &Outcome) {}
+
+    /// The run is over.
+    ///
+    /// # Errors
+    /// The report cannot be written.
+    fn done(&mut self, run: &Completed, summary: &Summary) -> Result<(), ReportError>;
+}
+
+/// A report that cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("report {}: {message}", path.display())]
+pub struct ReportError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// The file of a report, made before anything runs, so that a wrong path is known at once.
+#[derive(Debug)]
+pub struct ReportFile {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl ReportFile {
+    /// Makes or empties the file.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(path: PathBuf) -> Result<Self, ReportError> {
+        match std::fs::File::create(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(ReportError {
+                path,
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    fn fail(&self, error: impl ToString) -> ReportError {
+        ReportError {
+            path: self.path.clone(),
+            message: error.to_string(),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> Result<(), ReportError> {
+        use io::Write;
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.flush());
+        written.map_err(|error| self.fail(error))
+    }
+}

@@ -1,1 +1,20 @@
-//! The suite room.
+//! Which scenarios run, and when: finding files, choosing by id and filter, handing out work, adding up what came of it,
+//! and which requirements are covered. Knows no socket, no YAML and no terminal.
+
+pub mod coverage;
+pub mod discover;
+pub mod environment;
+pub mod filter;
+pub mod glob;
+pub mod machine;
+pub mod peers;
+pub mod schedule;
+pub mod summary;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use discover::{Found, SelectError, find_files, load_all};
+pub use filter::Filter;
+pub use schedule::{Completed, Event, Finished, execute, run_all};
+pub use summary::Summary;

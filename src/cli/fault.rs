@@ -1,0 +1,52 @@
+//! Errors of the command itself, and how any error is printed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::report::Console;
+use crate::report::style::Ink;
+use crate::scenario::Diagnostics;
+use crate::suite::SelectError;
+
+/// Wrong use of the command that is found after its words were parsed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UsageError {
+    /// A filter that is no expression.
+    #[error("{0}")]
+    Filter(Diagnostics),
+    /// `--keep` cannot be used.
+    #[error("--keep {}: {source}", path.display())]
+    Keep {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Nothing is known under this name.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// Prints an error; diagnostics as they are, others behind the word `error`.
+pub(super) fn print(error: &anyhow::Error, console: &mut Console) {
+    let style = console.style();
+    if let Some(UsageError::Filter(diagnostics)) = error.downcast_ref() {
+        return console.text(diagnostics.render(style.render()));
+    }
+    if let Some(SelectError::Invalid(files)) = error.downcast_ref() {
+        return print_invalid(files, console);
+    }
+    console.line(format_args!("{}: {error:#}", style.paint(Ink::Bad, "error")));
+}
+
+/// Prints what is wrong with files, and how many there are.
+pub(super) fn print_invalid(files: &[Diagnostics], console: &mut Console) {
+    let style = console.style();
+    for file in files {
+        console.line(file.render(style.render()));
+    }
+    let errors: usize = files.iter().map(|file| file.items.len()).sum();
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let (errors, files) = (plural(errors, "error"), plural(files.len(), "file"));
+    console.line(format_args!("{}: {errors} in {files}", style.paint(Ink::Bad, "error")));
+}

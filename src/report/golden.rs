@@ -1,0 +1,112 @@
+//! One made-up run with every verdict, and the comparison of what a reporter writes of it with a file beside this one.
+//! `VUH_BLESS=1 cargo test --lib report::` writes the files anew.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::path::Path;
+use std::rc::Rc;
+
+use super::Reporter;
+use crate::judge::verdict::{FailKind, Verdict};
+use crate::scenario::Plan;
+use crate::suite::schedule::Event;
+use crate::suite::testing::{outcome, plan};
+use crate::suite::{Completed, Finished, Summary};
+
+/// Front-end and back-end kind, and the verdict, by id.
+const RUN: [(&str, &str, &str, Verdict); 13] = [
+    (
+        "backend/blk/capacity[n=1]",
+        "simulated",
+        "qemu-storage-daemon",
+        Verdict::Pass,
+    ),
+    (
+        "backend/blk/capacity[n=2]",
+        "simulated",
+        "qemu-storage-daemon",
+        Verdict::Fail(FailKind::Hang),
+    ),
+    ("backend/blk/read-write", "simulated", "reference", Verdict::Pass),
+    (
+        "backend/crash",
+        "simulated",
+        "./mine --socket {socket}",
+        Verdict::Fail(FailKind::Crash),
+    ),
+    ("backend/known", "simulated", "reference", Verdict::ExpectedFail),
+    ("backend/known-again", "simulated", "reference", Verdict::UnexpectedPass),
+    ("backend/mq", "simulated", "simulated", Verdict::Unsupported),
+    ("frontend/qemu/handshake", "qemu", "simulated", Verdict::Skipped),
+    ("frontend/qemu/mq", "qemu", "simulated", Verdict::Skipped),
+    ("link/close", "simulated", "simulated", Verdict::Pass),
+    ("link/noise", "simulated", "simulated", Verdict::Inconclusive),
+    ("link/order", "simulated", "simulated", Verdict::Fail(FailKind::Wrong)),
+    ("link/panic", "simulated", "simulated", Verdict::Fail(FailKind::Harness)),
+];
+
+/// A stream whose text can be looked at afterwards.
+#[derive(Clone, Default)]
+pub(super) struct Buffer(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Feeds the made-up run, which was interrupted before its last scenario, to a reporter; returns what it wrote to the buffer.
+pub(super) fn run(make: impl FnOnce(&[Plan], Buffer) -> Box<dyn Reporter>) -> String {
+    let plans: Vec<Plan> = RUN.iter().map(|(id, front, back, _)| plan(id, front, back)).collect();
+    let last = [plan("link/zero", "simulated", "simulated")];
+    let buffer = Buffer::default();
+    let mut reporter = make(&plans, buffer.clone());
+    let mut results = Vec::new();
+    for (plan, (.., verdict)) in plans.iter().zip(RUN) {
+        let outcome = outcome(plan, verdict);
+        for event in [Event::Started(plan), Event::Finished(plan, &outcome)] {
+            match event {
+                Event::Started(plan) => reporter.started(plan),
+                Event::Finished(plan, outcome) => reporter.finished(plan, outcome),
+            }
+        }
+        results.push(Finished { plan, outcome });
+    }
+    let not_run = last.iter().collect();
+    let completed = Completed {
+        results,
+        not_run,
+        interrupted: true,
+        jobs: 2,
+        duration_ms: 1234.5678,
+    };
+    reporter.done(&completed, &Summary::of(&completed)).unwrap();
+    String::from_utf8(buffer.0.borrow().clone()).unwrap()
+}
+
+/// Compares text with the golden file of that name.
+pub(super) fn check(name: &str, text: &str) {
+    check_file(
+        &Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("src/report/golden")
+            .join(name),
+        text,
+    );
+}
+
+/// Compares text with a checked-in file.
+pub(crate) fn check_file(path: &Path, text: &str) {
+    if std::env::var_os("VUH_BLESS").is_some() {
+        std::fs::write(path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        golden == text,
+        "{} differs; VUH_BLESS=1 writes it anew. It is now:\n{text}",
+        path.display()
+    );
+}
