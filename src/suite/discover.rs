@@ -266,9 +266,10 @@ fn by_id(target: &str, root: &Path) -> Result<Vec<Found>, SelectError> {
         Some((id, pairs)) => (id, vec![pairs.split(',').map(|pair| pair.trim().to_owned()).collect()]),
         None => (target, Vec::new()),
     };
+    let base = real(root);
     let all: Vec<Found> = walk(root)?
         .into_iter()
-        .map(|file| found(root, file, members.clone()))
+        .map(|file| found(&base, file, members.clone()))
         .collect();
     if let Some(exact) = all.iter().find(|f| f.id == id) {
         return Ok(vec![exact.clone()]);
@@ -488,6 +489,16 @@ mod tests {
         assert_eq!(found("mine")[3].id, "link/close");
         std::fs::write(folder.path().join("lone.yml"), "scenario: other/name\n").unwrap();
         assert_eq!(found("lone.yml")[0].id, "lone");
+    }
+
+    /// Broken: ids are only found if the root is named by its whole path.
+    #[test]
+    fn the_root_may_be_named_in_any_way() {
+        let folder = tree();
+        let root = folder.path().join("scenarios/../scenarios");
+        let found = find_files(&["link/close".to_owned()], Some(&root)).unwrap();
+        assert_eq!((found.len(), found[0].id.as_str()), (1, "link/close"));
+        assert_eq!(find_files(&[], Some(&root)).unwrap()[3].id, "link/close");
     }
 
     /// Broken: a slip of the pen gives no hint, or the wrong exit code.
