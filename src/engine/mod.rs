@@ -1,10 +1,26 @@
-//! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML.
+//! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
+//!
+//! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay` carries messages over
+//! the links, `tracks` and `steps` walk the script, `end` takes everything down and judges how it ended.
+
+mod end;
+mod failure;
+mod link;
+mod patterns;
+mod peers;
+mod relay;
+mod resolve;
+mod run;
+mod stand;
+mod steps;
+mod tracks;
 
 use std::path::PathBuf;
 
 use crate::judge::outcome::Outcome;
 use crate::peer::catalogue::Catalogue;
 use crate::scenario::Plan;
+use resolve::Unready;
 
 /// What a run needs from outside.
 #[derive(Debug)]
@@ -37,11 +53,24 @@ pub struct Obstacle {
 }
 
 /// Whether a scenario can be run here: what stands in the way, if anything.
-pub fn obstacle(_plan: &Plan, _environment: &Environment) -> Option<Obstacle> {
-    None
+pub fn obstacle(plan: &Plan, environment: &Environment) -> Option<Obstacle> {
+    match resolve::peers(plan, environment) {
+        Err(Unready::Obstacle(obstacle)) => Some(obstacle),
+        // what is wrong is said by the run, with its place
+        Ok(_) | Err(Unready::Wrong(_)) => None,
+    }
+}
+
+/// Who would play each peer: its name in the scenario, its role, and the player.
+pub fn cast(plan: &Plan, environment: &Environment) -> Vec<(String, String, String)> {
+    let peers = resolve::peers(plan, environment).unwrap_or_default();
+    peers
+        .into_iter()
+        .map(|p| (p.name, p.party.to_string(), p.label))
+        .collect()
 }
 
 /// Runs one scenario.
-pub fn run(_plan: &Plan, _environment: &Environment) -> Outcome {
-    unimplemented!("engine::run")
+pub fn run(plan: &Plan, environment: &Environment) -> Outcome {
+    end::outcome(plan, environment)
 }

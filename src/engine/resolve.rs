@@ -136,7 +136,11 @@ pub(super) fn peers(plan: &Plan, environment: &Environment) -> Result<Vec<Peer>,
         let (party, written) = match (&decl.frontend, &decl.backend) {
             (Some(player), None) => (Party::FrontEnd, player),
             (None, Some(player)) => (Party::BackEnd, player),
-            _ => return Err(Diagnostic::error("a peer is either a front-end or a back-end").at(name.span).into()),
+            _ => {
+                return Err(Diagnostic::error("a peer is either a front-end or a back-end")
+                    .at(name.span)
+                    .into());
+            }
         };
         let replaced = match party {
             Party::FrontEnd => environment.frontend.as_ref(),
@@ -144,9 +148,18 @@ pub(super) fn peers(plan: &Plan, environment: &Environment) -> Result<Vec<Peer>,
         };
         let label = replaced.unwrap_or(&written.value).clone();
         let peer = evaluate(name, decl, party, label, written.span, environment)?;
-        for (need, span) in needs.iter().filter(|(n, ..)| *n == name.value).map(|(_, need, span)| (*need, *span)) {
+        for (need, span) in needs
+            .iter()
+            .filter(|(n, ..)| *n == name.value)
+            .map(|(_, need, span)| (*need, *span))
+        {
             if let Some(reason) = unmet(&peer, need, span) {
-                return Err(Obstacle { reason, missing: None, fatal: false }.into());
+                return Err(Obstacle {
+                    reason,
+                    missing: None,
+                    fatal: false,
+                }
+                .into());
             }
         }
         check_available(&peer, environment)?;
@@ -177,16 +190,26 @@ impl From<Obstacle> for Unready {
 }
 
 fn check_available(peer: &Peer, environment: &Environment) -> Result<(), Obstacle> {
-    let Player::Program(entry) = &peer.player else { return Ok(()) };
+    let Player::Program(entry) = &peer.player else {
+        return Ok(());
+    };
     if !entry.devices.is_empty() && !entry.devices.contains(&peer.device) {
         let reason = format!("{} is no {} {}", entry.peer, peer.device, peer.party);
-        return Err(Obstacle { reason, missing: None, fatal: false });
+        return Err(Obstacle {
+            reason,
+            missing: None,
+            fatal: false,
+        });
     }
     match environment.catalogue.probe(entry) {
         Ok(_) => Ok(()),
         Err(reason) => {
             let fatal = environment.required.iter().any(|r| *r == entry.peer || r == "all");
-            Err(Obstacle { reason, missing: Some(entry.peer.clone()), fatal })
+            Err(Obstacle {
+                reason,
+                missing: Some(entry.peer.clone()),
+                fatal,
+            })
         }
     }
 }
@@ -195,11 +218,19 @@ fn unmet(peer: &Peer, need: Need, span: Span) -> Option<String> {
     let (met, what) = match need {
         Need::Simulated => (peer.is_simulated(), "is played by the scenario"),
         Need::Qemu => (peer.is_qemu(), "has to be QEMU"),
-        Need::Driven => (peer.is_simulated() || peer.is_qemu(), "sends data that the scenario makes"),
+        Need::Driven => (
+            peer.is_simulated() || peer.is_qemu(),
+            "sends data that the scenario makes",
+        ),
         Need::Process => (peer.is_process(), "has to be a process"),
         Need::Image => (peer.has_image(), "has to have an image file"),
     };
-    (!met).then(|| format!("`{}` {what} (line {}), and is {} here", peer.name, span.line, peer.label))
+    (!met).then(|| {
+        format!(
+            "`{}` {what} (line {}), and is {} here",
+            peer.name, span.line, peer.label
+        )
+    })
 }
 
 /// What the steps and declarations need, by peer.
@@ -246,7 +277,10 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Restart(peer) | Step::Stop(peer) | Step::Continue(peer) => need(peer, Need::Process),
         Step::Repeat(s) => s.steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Together(tracks) => {
-            tracks.iter().flat_map(|(_, steps)| steps).for_each(|step| step_needs(step, needs));
+            tracks
+                .iter()
+                .flat_map(|(_, steps)| steps)
+                .for_each(|step| step_needs(step, needs));
         }
         _ => {}
     }
@@ -261,7 +295,10 @@ fn evaluate(
     environment: &Environment,
 ) -> Result<Peer, Diagnostic> {
     let none = Bindings::default();
-    let device = decl.device.as_ref().map_or_else(|| "generic".to_owned(), |d| d.value.clone());
+    let device = decl
+        .device
+        .as_ref()
+        .map_or_else(|| "generic".to_owned(), |d| d.value.clone());
     let kind = match device.as_str() {
         "net" => DeviceKind::Net,
         "blk" => DeviceKind::Blk,
@@ -279,12 +316,19 @@ fn evaluate(
     let memory_size = memory.size.as_ref().map(|s| eval_size(s, &none)).transpose()?;
     let qemu_memory_mib = memory_size.map_or(QEMU_MEMORY_MIB, |s| u32::try_from(s >> 20).unwrap_or(u32::MAX).max(1));
     let requester = |request: &At<String>| {
-        let channel = if party == Party::BackEnd { Channel::Main } else { Channel::Backend };
+        let channel = if party == Party::BackEnd {
+            Channel::Main
+        } else {
+            Channel::Backend
+        };
         find(Dialect::VhostUser, &request.value, Some(channel))
             .map(|spec| spec.id)
             .map_err(|e| Diagnostic::error(e.to_string()).at(request.span))
     };
-    let capacity = decl.capacity.as_ref().map_or(Ok(CAPACITY_DEFAULT), |c| eval_size(c, &none))?;
+    let capacity = decl
+        .capacity
+        .as_ref()
+        .map_or(Ok(CAPACITY_DEFAULT), |c| eval_size(c, &none))?;
     Ok(Peer {
         name: name.value.clone(),
         span: name.span,
@@ -340,7 +384,12 @@ fn player(label: &str, party: Party, span: Span, environment: &Environment) -> R
         let words = split_words(label).map_err(|e| Diagnostic::error(e).at(span))?;
         return Ok(Player::Command(words));
     }
-    let names = environment.catalogue.entries().iter().filter(|e| e.role == role).map(|e| e.peer.as_str());
+    let names = environment
+        .catalogue
+        .entries()
+        .iter()
+        .filter(|e| e.role == role)
+        .map(|e| e.peer.as_str());
     let known: Vec<&str> = ["simulated"].into_iter().chain(names).collect();
     Err(Diagnostic::error(format!("`{label}` is no {party}"))
         .at(span)
@@ -374,7 +423,9 @@ fn split_words(line: &str) -> Result<Vec<String>, String> {
 }
 
 fn bits(choice: Option<&FeatureChoice>, space: FeatureSpace) -> Result<Bits, Diagnostic> {
-    let Some(choice) = choice else { return Ok(Bits::default()) };
+    let Some(choice) = choice else {
+        return Ok(Bits::default());
+    };
     let mask = |names: &[At<String>]| {
         names.iter().try_fold(0u64, |mask, name| match space.bit(&name.value) {
             Ok(bit) => Ok(mask | 1 << bit),
@@ -412,14 +463,21 @@ fn answer(decl: &Answer, kind: DeviceKind) -> Result<SimAnswer, Diagnostic> {
 
 /// The header words of a declaration.
 pub(super) fn header(decl: Option<&HeaderDecl>, bindings: &Bindings) -> Result<HeaderPatch, Diagnostic> {
-    let Some(decl) = decl else { return Ok(HeaderPatch::default()) };
+    let Some(decl) = decl else {
+        return Ok(HeaderPatch::default());
+    };
     let word = |n: &Option<At<crate::scenario::scalar::Num>>| -> Result<Option<u32>, Diagnostic> {
         let Some(n) = n else { return Ok(None) };
         let value = eval_num(n, bindings)?;
         let word = u32::try_from(value);
-        word.map(Some).map_err(|_| Diagnostic::error(format!("{value:#x} is more than 32 bits")).at(n.span))
+        word.map(Some)
+            .map_err(|_| Diagnostic::error(format!("{value:#x} is more than 32 bits")).at(n.span))
     };
-    Ok(HeaderPatch { request: word(&decl.request)?, flags: word(&decl.flags)?, size: word(&decl.size)? })
+    Ok(HeaderPatch {
+        request: word(&decl.request)?,
+        flags: word(&decl.flags)?,
+        size: word(&decl.size)?,
+    })
 }
 
 #[cfg(test)]

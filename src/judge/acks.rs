@@ -28,13 +28,21 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
     for (seq, event) in timeline.since(Seq(0)) {
         let Some(link) = event.link else { continue };
         let at = sessions.iter().position(|s| s.link == link).unwrap_or_else(|| {
-            sessions.push(Session { link, protocol_features: 0, open: Default::default() });
+            sessions.push(Session {
+                link,
+                protocol_features: 0,
+                open: Default::default(),
+            });
             sessions.len() - 1
         });
         match &event.kind {
             // a new connection owes nothing for the old one
             EventKind::Connected { .. } => {
-                sessions[at] = Session { link, protocol_features: 0, open: Default::default() };
+                sessions[at] = Session {
+                    link,
+                    protocol_features: 0,
+                    open: Default::default(),
+                };
             }
             EventKind::Message { message, .. } => sessions[at].message(seq, message, &mut faults),
             EventKind::Closed { channel, .. } => sessions[at].open[index(*channel)].clear(),
@@ -44,7 +52,10 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
     for session in &sessions {
         for (seq, request, due) in session.open.iter().flatten() {
             if *due == Due::Required {
-                faults.push(AckFault { at: *seq, what: format!("{request} was never answered") });
+                faults.push(AckFault {
+                    at: *seq,
+                    what: format!("{request} was never answered"),
+                });
             }
         }
     }
@@ -62,13 +73,21 @@ impl Session {
                 self.protocol_features = *features;
             }
             let wants = message.needs_reply();
-            let due = message.spec().map_or(Due::Open, |s| s.reply.due(wants, self.protocol_features));
+            let due = message
+                .spec()
+                .map_or(Due::Open, |s| s.reply.due(wants, self.protocol_features));
             open.push_back((seq, message.clone(), due));
             return;
         }
         // requests that need no answer may stand before the one that is answered
-        match open.iter().position(|(_, request, due)| message.answers(request) && *due != Due::Forbidden) {
-            None => faults.push(AckFault { at: seq, what: format!("{message} answers no request") }),
+        match open
+            .iter()
+            .position(|(_, request, due)| message.answers(request) && *due != Due::Forbidden)
+        {
+            None => faults.push(AckFault {
+                at: seq,
+                what: format!("{message} answers no request"),
+            }),
             Some(at) => {
                 for (_, request, due) in open.drain(..at) {
                     if due == Due::Required {

@@ -28,7 +28,9 @@ pub fn order(timeline: &Timeline, chain: &[Matcher]) -> Result<(), (usize, Strin
 
 /// Whenever the last happens, all others have happened before; and it does happen.
 pub fn happens_before(timeline: &Timeline, chain: &[Matcher]) -> Result<(), (usize, String)> {
-    let Some((effect, causes)) = chain.split_last() else { return Ok(()) };
+    let Some((effect, causes)) = chain.split_last() else {
+        return Ok(());
+    };
     let Some(first) = find(timeline, effect).next() else {
         return Err((chain.len() - 1, format!("{effect} is not on the timeline")));
     };

@@ -140,7 +140,10 @@ impl Matcher {
                 return Err(format!("{name} {why}"));
             }
         }
-        let counts = [("number of descriptors", &self.fds, fds as u64), ("payload size", &self.size, u64::from(size))];
+        let counts = [
+            ("number of descriptors", &self.fds, fds as u64),
+            ("payload size", &self.size, u64::from(size)),
+        ];
         for (name, condition, actual) in counts {
             if let Some(condition) = condition
                 && let Some(why) = mismatch(&Value::U64(actual), condition, self.space)
@@ -170,7 +173,12 @@ impl fmt::Display for Matcher {
             f.write_str(" on backend")?;
         }
         for (path, condition) in &self.fields {
-            write!(f, " {}{}", if path.is_empty() { "value" } else { path }, describe(condition))?;
+            write!(
+                f,
+                " {}{}",
+                if path.is_empty() { "value" } else { path },
+                describe(condition)
+            )?;
         }
         if let Some(condition) = &self.fds {
             write!(f, " fds{}", describe(condition))?;

@@ -46,8 +46,10 @@ pub fn to_value(node: &Node, space: FeatureSpace) -> Result<Value, String> {
             let mut records = Vec::new();
             for item in items {
                 if let Node::Map(map) = &item.value {
-                    let record: Result<Vec<(String, Value)>, String> =
-                        map.iter().map(|(k, v)| Ok((k.value.clone(), to_value(&v.value, space)?))).collect();
+                    let record: Result<Vec<(String, Value)>, String> = map
+                        .iter()
+                        .map(|(k, v)| Ok((k.value.clone(), to_value(&v.value, space)?)))
+                        .collect();
                     records.push(record?);
                 }
             }
@@ -56,15 +58,23 @@ pub fn to_value(node: &Node, space: FeatureSpace) -> Result<Value, String> {
         Node::List(items) => {
             let names: Option<Vec<&str>> = items
                 .iter()
-                .map(|i| if let Node::Text(name) = &i.value { Some(name.as_str()) } else { None })
+                .map(|i| {
+                    if let Node::Text(name) = &i.value {
+                        Some(name.as_str())
+                    } else {
+                        None
+                    }
+                })
                 .collect();
             let names = names.ok_or_else(|| format!("{node} is neither a list of feature names nor of maps"))?;
             space.mask(names.into_iter()).map(Value::U64)
         }
-        Node::Text(text) if as_u64(node).is_none() => {
-            parse_hex(text).map(Value::Bytes).map_err(|_| format!("`{text}` is neither a number nor bytes in hex"))
-        }
-        other => as_u64(other).map(Value::U64).ok_or_else(|| format!("{other} is not a field's value")),
+        Node::Text(text) if as_u64(node).is_none() => parse_hex(text)
+            .map(Value::Bytes)
+            .map_err(|_| format!("`{text}` is neither a number nor bytes in hex")),
+        other => as_u64(other)
+            .map(Value::U64)
+            .ok_or_else(|| format!("{other} is not a field's value")),
     }
 }
 
@@ -77,7 +87,9 @@ pub fn to_node(value: &Value) -> Node {
             records
                 .iter()
                 .map(|record| {
-                    let fields = record.iter().map(|(k, v)| (At::nowhere(k.clone()), At::nowhere(to_node(v))));
+                    let fields = record
+                        .iter()
+                        .map(|(k, v)| (At::nowhere(k.clone()), At::nowhere(to_node(v))));
                     At::nowhere(Node::Map(Ordered(fields.collect())))
                 })
                 .collect(),
@@ -102,7 +114,10 @@ pub fn binding_of(message: &Message) -> (Node, Ordered<At<Node>>) {
     let main = main_field(&message.payload)
         .and_then(|name| message.payload.get(name).ok())
         .map_or(Node::Text(message.name().into_owned()), |v| to_node(&v));
-    let fields = fields.iter().map(|(k, v)| (At::nowhere((*k).to_owned()), At::nowhere(to_node(v)))).collect();
+    let fields = fields
+        .iter()
+        .map(|(k, v)| (At::nowhere((*k).to_owned()), At::nowhere(to_node(v))))
+        .collect();
     (main, Ordered(fields))
 }
 
@@ -166,7 +181,10 @@ pub fn describe(condition: &FieldMatch) -> String {
     let mut parts = Vec::new();
     if let Some(node) = &condition.is {
         match &condition.mask {
-            Some(At { value: Num::Literal(mask), .. }) => parts.push(format!("&{mask:#x}={}", show(&node.value))),
+            Some(At {
+                value: Num::Literal(mask),
+                ..
+            }) => parts.push(format!("&{mask:#x}={}", show(&node.value))),
             _ => parts.push(format!("={}", show(&node.value))),
         }
     }

@@ -154,12 +154,8 @@ pub fn eval_node(node: &At<Node>, bindings: &Bindings) -> Result<Node, Diagnosti
 ///
 /// # Errors
 /// A name that is not bound, a path that leads nowhere, a bound that is no number.
-pub fn eval_match(condition: &At<FieldMatch>, bindings: &Bindings) -> Result<FieldMatch, Diagnostic> {
-    let place = |n: &At<Node>| At {
-        value: n.value.clone(),
-        span: if n.span.line > 0 { n.span } else { condition.span },
-    };
-    let node = |n: &Option<At<Node>>| n.as_ref().map(|n| eval_at(&place(n), bindings)).transpose();
+pub fn eval_match(condition: &FieldMatch, bindings: &Bindings) -> Result<FieldMatch, Diagnostic> {
+    let node = |n: &Option<At<Node>>| n.as_ref().map(|n| eval_at(n, bindings)).transpose();
     let num = |n: &Option<At<Num>>| -> Result<Option<At<Num>>, Diagnostic> {
         let Some(at) = n else { return Ok(None) };
         let value = Num::Literal(eval_num(at, bindings)?);

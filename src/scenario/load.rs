@@ -340,7 +340,12 @@ fn choices(name: &At<String>, parameter: &Parameter, settings: &Settings) -> Res
     }
     match (&parameter.default, &parameter.values) {
         (Some(default), None) => Ok(vec![default.clone()]),
-        (None, Some(values)) if !values.is_empty() => Ok(values.clone()),
+        (None, Some(values)) if !values.is_empty() => match values.iter().find(|value| !fits_an_id(&value.value)) {
+            Some(wrong) => Err(Diagnostic::error("this cannot be part of a member's id")
+                .at(wrong.span)
+                .help("the values of a family are numbers, or text without brackets and commas")),
+            None => Ok(values.clone()),
+        },
         (None, Some(_)) => Err(Diagnostic::error(format!("parameter `{}` has no values", name.value)).at(name.span)),
         (Some(default), Some(_)) => Err(Diagnostic::error(format!(
             "parameter `{}` has `default` and `values`",
@@ -351,6 +356,14 @@ fn choices(name: &At<String>, parameter: &Parameter, settings: &Settings) -> Res
         (None, None) => Err(Diagnostic::error(format!("parameter `{}` has no value", name.value))
             .at(name.span)
             .help("give it a `default`, or `values` to run once for each")),
+    }
+}
+
+fn fits_an_id(value: &Node) -> bool {
+    match value {
+        Node::Text(text) => !text.contains(['[', ']', ',', '\n']) && !text.contains("${"),
+        Node::Bool(_) | Node::Number(_) | Node::Negative(_) | Node::Float(_) => true,
+        Node::Null | Node::List(_) | Node::Map(_) => false,
     }
 }
 

@@ -827,12 +827,9 @@ pub struct Driver {
     pub peer: At<String>,
     /// What the guest driver does.
     pub action: At<DriverAction>,
-    /// `notify`: the ring. `eject`: the PCI slot.
+    /// `notify`: the ring.
     #[serde(default)]
     pub ring: Option<At<Num>>,
-    /// `eject`: the PCI slot.
-    #[serde(default)]
-    pub slot: Option<At<Num>>,
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,
@@ -848,8 +845,10 @@ pub enum DriverAction {
     Reset,
     /// Writes a ring's notify register.
     Notify,
-    /// Acknowledges the hot-unplug of a PCI slot, as a guest's ACPI does.
-    Eject,
+    /// Adds the device over QMP (of a QEMU with `plugged: false`, or again after `unplug`).
+    Plug,
+    /// Removes the device over QMP, and plays the guest that lets go of it.
+    Unplug,
 }
 
 /// `qmp`.

@@ -443,7 +443,17 @@ impl<'de> Deserialize<'de> for FieldMatch {
                 })
             }
         }
-        deserializer.deserialize_any(MatchVisitor)
+        struct Inner(FieldMatch);
+        impl<'de> Deserialize<'de> for Inner {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(MatchVisitor).map(Inner)
+            }
+        }
+        let mut at = At::<Inner>::deserialize(deserializer)?;
+        if let Some(plain) = at.value.0.is.as_mut().filter(|is| is.span.line == 0) {
+            plain.span = at.span;
+        }
+        Ok(at.value.0)
     }
 }
 

@@ -235,6 +235,19 @@ fn fragments_expand_with_lexical_parameters() {
     assert_eq!(drawn.matches("used here").count(), 2, "{drawn}");
 }
 
+/// A failed condition points at nothing.
+#[test]
+fn plain_conditions_have_a_place() {
+    let bound = "  - expect: {from: front, message: SET_OWNER, as: m}\n";
+    let using = "  - expect: {from: front, message: SET_VRING_NUM, fields: {num: \"${m.size}\"}}\n";
+    let plan = plan(&format!("steps:\n{bound}{using}"));
+    let model::Step::Expect(expect) = &plan.scenario.steps[1].value else {
+        panic!()
+    };
+    let error = eval_match(expect.fields.get("num").unwrap(), &Bindings::default()).unwrap_err();
+    assert_eq!(error.one_line(&plan.sources), "test.yaml:6:65: nothing is bound to `m`");
+}
+
 /// References stand for other values than the bound ones.
 #[test]
 fn references_are_followed() {

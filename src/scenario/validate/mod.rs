@@ -108,6 +108,10 @@ impl<'a> Cx<'a> {
             return Some(*peer);
         }
         let names: Vec<&str> = self.scenario.peers.keys().collect();
+        if names.contains(&name.value.as_str()) {
+            // Its declaration is wrong and reported.
+            return None;
+        }
         let unknown = Diagnostic::error(format!("there is no peer `{}`", name.value)).at(name.span);
         let error = match did_you_mean(&name.value, names.iter().copied()) {
             Some(help) => unknown.help(help),

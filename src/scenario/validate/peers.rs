@@ -48,9 +48,9 @@ pub(super) struct Peer<'a> {
 /// Names that a slip of the pen may have meant. Other words are names of the catalogue, which is not known here.
 const BUILT_IN: [&str; 2] = ["simulated", "reference"];
 
-const SIGNALS: [&str; 14] = [
+const SIGNALS: [&str; 17] = [
     "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1", "SIGSEGV",
-    "SIGUSR2", "SIGPIPE", "SIGTERM",
+    "SIGUSR2", "SIGPIPE", "SIGTERM", "SIGALRM", "SIGSTOP", "SIGCONT",
 ];
 
 impl<'a> Cx<'a> {

@@ -315,6 +315,22 @@ impl SimFront {
         self.note_request(message, false);
     }
 
+    /// Eventfds of a script's own SET_VRING_KICK or SET_VRING_CALL become the ring's, so that it is kicked and seen through them.
+    pub fn adopt(&mut self, message: &Message, fds: &[OwnedFd]) -> Result<(), FrontError> {
+        let (Payload::VringFd(value), [fd]) = (&message.payload, fds) else {
+            return Ok(());
+        };
+        let Some(ring) = self.rings.get_mut(usize::from(value.index)) else {
+            return Ok(());
+        };
+        match message.request {
+            id::frontend::SET_VRING_KICK => ring.kick = Some(Arc::new(crate::sys::fd::duplicate(fd)?)),
+            id::frontend::SET_VRING_CALL => ring.call = Some(crate::sys::fd::duplicate(fd)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// A message arrived. True if it answers a request of this front-end's own, so that no step needs to see it.
     pub fn message(&mut self, message: &Message) -> bool {
         if message.channel == Channel::Backend {

@@ -1,0 +1,454 @@
+//! From the first step to the outcome: the run's directory, the script, the checks, taking everything down, and judging
+//! how each process ended and what it left behind.
+
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+
+use super::Environment;
+use super::failure::{Result, Stop, StopKind};
+use super::peers::{Attach, PeerState};
+use super::resolve::{self, Player, Unready};
+use super::run::Run;
+use crate::judge::acks;
+use crate::judge::checks;
+use crate::judge::matcher::ExitMatch;
+use crate::judge::outcome::{Failure, Outcome, PeerRun};
+use crate::judge::value::mismatch;
+use crate::judge::verdict::{FailKind, Verdict};
+use crate::link::End;
+use crate::scenario::model::{Check, PatternRef};
+use crate::scenario::span::{At, Span};
+use crate::scenario::{Diagnostic, Plan, eval_match};
+use crate::sys::child::Exit;
+use crate::sys::clock::Clock;
+use crate::sys::poll::{Interest, wait};
+use crate::sys::process_table;
+use crate::wire::{Channel, Party, Value};
+
+/// How long a process may take to end once it was asked to.
+const END_MS: u64 = 5_000;
+/// Events shown with a failure.
+const LAST_EVENTS: usize = 12;
+
+/// Runs a plan and gives its outcome.
+pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
+    let clock = Clock::start();
+    let mut outcome = Outcome {
+        id: plan.id.clone(),
+        path: plan.path.clone(),
+        about: plan.scenario.about.value.clone(),
+        covers: plan.scenario.covers.iter().map(|c| c.value.clone()).collect(),
+        verdict: Verdict::Pass,
+        reason: None,
+        failure: None,
+        peers: Vec::new(),
+        duration_ms: 0.0,
+        events: 0,
+        messages: 0,
+    };
+    let peers = match resolve::peers(plan, environment) {
+        Ok(peers) => peers,
+        Err(Unready::Obstacle(obstacle)) => {
+            outcome.reason = Some(obstacle.reason.clone());
+            outcome.verdict = if obstacle.fatal {
+                Verdict::Fail(FailKind::Start)
+            } else {
+                Verdict::Skipped
+            };
+            if obstacle.fatal {
+                let diagnostic = Diagnostic::error("a required peer is missing").footer(obstacle.reason);
+                outcome.failure = Some(bare_failure(diagnostic, plan, environment));
+            }
+            return outcome;
+        }
+        Err(Unready::Wrong(diagnostic)) => {
+            fail(&mut outcome, FailKind::Wrong, *diagnostic, plan, environment);
+            return outcome;
+        }
+    };
+    let directory = match Directory::make(plan, environment) {
+        Ok(directory) => directory,
+        Err(error) => {
+            let diagnostic = Diagnostic::error(format!("no directory for the run: {error}"));
+            fail(&mut outcome, FailKind::Harness, diagnostic, plan, environment);
+            return outcome;
+        }
+    };
+    match Run::new(plan, environment, peers, &directory.path) {
+        Err(stop) => match stop.kind {
+            StopKind::Fail(kind) => fail(&mut outcome, kind, stop.diagnostic, plan, environment),
+            _ => fail(&mut outcome, FailKind::Harness, stop.diagnostic, plan, environment),
+        },
+        Ok(mut run) => {
+            let result = run.script().and_then(|()| run.checks());
+            let ended = run.take_down(result.is_ok());
+            run.report(result.and(ended), &mut outcome);
+        }
+    }
+    expected(&mut outcome, plan);
+    outcome.duration_ms = clock.now().ms();
+    outcome
+}
+
+/// Turns the verdict of a scenario that is known to fail.
+fn expected(outcome: &mut Outcome, plan: &Plan) {
+    let Some(reason) = &plan.scenario.expected_fail else {
+        return;
+    };
+    match outcome.verdict {
+        Verdict::Fail(kind) if !matches!(kind, FailKind::Harness | FailKind::Start) => {
+            outcome.verdict = Verdict::ExpectedFail;
+            outcome.reason = Some(reason.value.clone());
+        }
+        Verdict::Pass => {
+            outcome.verdict = Verdict::UnexpectedPass;
+            outcome.reason = Some(format!("was expected to fail: {}", reason.value));
+        }
+        _ => {}
+    }
+}
+
+fn fail(outcome: &mut Outcome, kind: FailKind, diagnostic: Diagnostic, plan: &Plan, environment: &Environment) {
+    outcome.verdict = Verdict::Fail(kind);
+    outcome.reason = Some(diagnostic.one_line(&plan.sources));
+    outcome.failure = Some(bare_failure(diagnostic, plan, environment));
+}
+
+fn bare_failure(diagnostic: Diagnostic, plan: &Plan, environment: &Environment) -> Failure {
+    Failure {
+        diagnostic,
+        last_events: Vec::new(),
+        stderr: Vec::new(),
+        rerun: rerun(plan, environment),
+    }
+}
+
+/// The command that runs the scenario again.
+fn rerun(plan: &Plan, environment: &Environment) -> String {
+    let quoted = if plan.id.contains('[') {
+        format!("'{}'", plan.id)
+    } else {
+        plan.id.clone()
+    };
+    format!("{} {quoted}", environment.rerun)
+}
+
+/// The directory of a run: short, because socket paths are; removed with everything in it unless it is to be kept.
+struct Directory {
+    path: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Directory {
+    fn make(plan: &Plan, environment: &Environment) -> std::io::Result<Self> {
+        if let Some(keep) = &environment.keep {
+            let name: String = plan
+                .id
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+                .collect();
+            let path = keep.join(name);
+            if path.exists() {
+                std::fs::remove_dir_all(&path)?;
+            }
+            std::fs::create_dir_all(&path)?;
+            let path = path.canonicalize()?;
+            return Ok(Self { path, _temporary: None });
+        }
+        let temporary = tempfile::Builder::new().prefix("vuh-").tempdir()?;
+        Ok(Self {
+            path: temporary.path().to_owned(),
+            _temporary: Some(temporary),
+        })
+    }
+}
+
+impl Run<'_> {
+    /// The checks over the whole timeline.
+    fn checks(&mut self) -> Result<()> {
+        for check in &self.plan.scenario.check {
+            let span = check.span;
+            match &check.value {
+                Check::Order(chain) => self.check_chain(chain, span, checks::order)?,
+                Check::HappensBefore(chain) => self.check_chain(chain, span, checks::happens_before)?,
+                Check::Acks(rule) => self.check_acks(rule.span)?,
+                Check::Count(count) => {
+                    let matcher = self.matcher(&count.of, span)?;
+                    let found = checks::find(&self.timeline, &matcher).count() as u64;
+                    let wanted = eval_match(&count.is.value, &self.bindings)?;
+                    if let Some(why) = mismatch(&Value::U64(found), &wanted, matcher.space) {
+                        let diagnostic = Diagnostic::error(format!("{matcher} is there another number of times"))
+                            .at(count.is.span)
+                            .label(format!("the number {why}"))
+                            .expected_actual(format!("count{}", crate::judge::value::describe(&wanted)), found);
+                        return Err(Stop::wrong(diagnostic));
+                    }
+                }
+                Check::Never(pattern) => {
+                    let matcher = self.matcher(pattern, span)?;
+                    if let Some(seq) = checks::find(&self.timeline, &matcher).next() {
+                        let diagnostic = Diagnostic::error(format!("{matcher} is on the timeline"))
+                            .at(span)
+                            .expected_actual(format!("no {matcher}"), self.timeline.line(seq).trim_start());
+                        return Err(Stop::wrong(diagnostic));
+                    }
+                }
+                // what a process writes while it ends counts as well
+                Check::Stderr(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_chain(
+        &self,
+        chain: &[PatternRef],
+        span: Span,
+        check: fn(
+            &crate::trace::Timeline,
+            &[crate::judge::matcher::Matcher],
+        ) -> std::result::Result<(), (usize, String)>,
+    ) -> Result<()> {
+        let matchers: Result<Vec<_>> = chain.iter().map(|p| self.matcher(&p.0.value, p.0.span)).collect();
+        let matchers = matchers?;
+        check(&self.timeline, &matchers).map_err(|(culprit, what)| {
+            let place = chain.get(culprit).map_or(span, |p: &PatternRef| {
+                let At { span: own, .. } = p.0;
+                if own.line > 0 { own } else { span }
+            });
+            let order: Vec<String> = matchers.iter().map(ToString::to_string).collect();
+            let diagnostic = Diagnostic::error("the order was another")
+                .at(place)
+                .expected_actual(order.join(" < "), what);
+            Stop::wrong(diagnostic)
+        })
+    }
+
+    fn check_acks(&self, span: Span) -> Result<()> {
+        let faults = acks::check(&self.timeline);
+        let Some(first) = faults.first() else { return Ok(()) };
+        let diagnostic = Diagnostic::error("requests and replies do not fit together")
+            .at(span)
+            .expected_actual(
+                "every request that wants an answer has exactly one, in order",
+                &first.what,
+            )
+            .footer(format!("at      {}", self.timeline.line(first.at).trim_start()));
+        Err(Stop::wrong(diagnostic))
+    }
+
+    fn check_stderr(&self) -> Result<()> {
+        for check in &self.plan.scenario.check {
+            let Check::Stderr(rule) = &check.value else { continue };
+            let peer = self.peer(&rule.peer.value, rule.peer.span)?;
+            let text = self.peers[peer.0]
+                .child
+                .as_ref()
+                .map(|c| c.err.text())
+                .unwrap_or_default();
+            let wrong = |text: &At<String>, what: &str| {
+                let message = format!("the standard error {what} `{}`", text.value);
+                Stop::wrong(Diagnostic::error(message).at(text.span))
+            };
+            if let Some(wanted) = rule.contains.as_ref().filter(|w| !text.contains(&w.value)) {
+                return Err(wrong(wanted, "does not contain"));
+            }
+            if let Some(unwanted) = rule.lacks.as_ref().filter(|w| text.contains(&w.value)) {
+                return Err(wrong(unwanted, "contains"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every process and judges how it did. In a failed run nothing is judged any more, only ended.
+    fn take_down(&mut self, judge: bool) -> Result<()> {
+        self.hang_up();
+        if !judge {
+            for peer in &mut self.peers {
+                if let Some(child) = &mut peer.child {
+                    // its last words may say why
+                    child.collect();
+                    let survivors = child.survivors();
+                    child.kill_now();
+                    process_table::kill_all(&survivors);
+                }
+                peer.qemu = None;
+            }
+            return Ok(());
+        }
+        let mut verdict = Ok(());
+        for peer in 0..self.peers.len() {
+            let judged = self.end_process(peer);
+            if verdict.is_ok() {
+                verdict = judged;
+            }
+        }
+        verdict.and_then(|()| self.check_stderr())
+    }
+
+    /// Closes all connections: a process may end because of it, and learns of the end of the run.
+    fn hang_up(&mut self) {
+        for link in &mut self.links {
+            for channel in Channel::ALL {
+                for party in [Party::FrontEnd, Party::BackEnd] {
+                    *link.socket(channel).end(party) = End::Absent;
+                }
+            }
+        }
+        for peer in &mut self.peers {
+            peer.attach = Attach::Idle;
+        }
+    }
+
+    fn end_process(&mut self, peer: usize) -> Result<()> {
+        let state = &mut self.peers[peer];
+        if state.child.is_none() {
+            return Ok(());
+        }
+        let ended_before = state.has_ended();
+        let own_end = matches!(&state.spec.player, Player::Program(e) if e.ends_with_connection);
+        let wants_own_end = own_end || state.spec.exit.as_ref().is_some_and(|r| r.status.is_some());
+        if !ended_before {
+            if state.stopped {
+                self.signal_process(crate::trace::PeerId(peer), Signal::SIGCONT, Span::default())?;
+            }
+            if !wants_own_end || self.peers[peer].asked_to_end {
+                self.signal_process(crate::trace::PeerId(peer), Signal::SIGTERM, Span::default())?;
+            }
+            self.wait_for_end(peer)?;
+        }
+        self.peers[peer].qemu = None;
+        let state = &mut self.peers[peer];
+        let Some(child) = &mut state.child else { return Ok(()) };
+        let survivors = child.survivors();
+        process_table::kill_all(&survivors);
+        let Some(exit) = child.exit() else {
+            child.kill_now();
+            let message = format!(
+                "`{}` did not end within {} s of being asked to",
+                state.spec.name,
+                END_MS / 1000
+            );
+            return Err(Stop::fail(
+                FailKind::Hang,
+                Diagnostic::error(message).at(state.spec.span),
+            ));
+        };
+        let rule = state.spec.exit.clone();
+        let wanted = rule
+            .as_ref()
+            .map(|rule| self.exit_match(rule, Span::default()))
+            .transpose()?;
+        judge_exit(&self.peers[peer], exit, ended_before, wanted)?;
+        let state = &self.peers[peer];
+        if let Some(survivor) = survivors.first() {
+            let message = format!("`{}` left {} processes behind", state.spec.name, survivors.len());
+            let footer = format!("one of them is {} (pid {})", survivor.name, survivor.pid);
+            return Err(Stop::fail(
+                FailKind::Leak,
+                Diagnostic::error(message).at(state.spec.span).footer(footer),
+            ));
+        }
+        let removes = matches!(&state.spec.player, Player::Program(e) if e.removes_socket);
+        if removes && !ended_before && state.socket.exists() {
+            let message = format!("`{}` left its socket file behind", state.spec.name);
+            return Err(Stop::fail(
+                FailKind::Leak,
+                Diagnostic::error(message).at(state.spec.span),
+            ));
+        }
+        Ok(())
+    }
+
+    fn wait_for_end(&mut self, peer: usize) -> Result<()> {
+        let deadline = self.clock.now().plus_ms(END_MS);
+        while !self.peers[peer].has_ended() && !self.is_past(deadline) {
+            let Some(child) = &self.peers[peer].child else {
+                return Ok(());
+            };
+            let interests: Vec<_> = child
+                .watch()
+                .map(|fd| Interest {
+                    fd,
+                    write: false,
+                    token: (),
+                })
+                .collect();
+            wait(&interests, Some(self.clock.until(deadline)))
+                .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
+            self.collect_child(crate::trace::PeerId(peer));
+        }
+        Ok(())
+    }
+
+    /// Writes the outcome.
+    fn report(self, result: Result<()>, outcome: &mut Outcome) {
+        outcome.events = self.timeline.events().len();
+        outcome.messages = self
+            .timeline
+            .events()
+            .iter()
+            .filter(|e| e.kind.message().is_some())
+            .count();
+        outcome.peers = self.peers.iter().map(peer_run).collect();
+        let Err(stop) = result else { return };
+        let stderr = |p: &PeerState| {
+            let text = p.child.as_ref().map(|c| c.err.text()).unwrap_or_default();
+            (!text.trim().is_empty()).then(|| (p.spec.name.clone(), text))
+        };
+        outcome.reason = Some(stop.diagnostic.one_line(&self.plan.sources));
+        match stop.kind {
+            StopKind::Unsupported => {
+                outcome.verdict = Verdict::Unsupported;
+                outcome.reason = Some(stop.diagnostic.message.clone());
+            }
+            StopKind::Interrupted => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Fail(kind) => {
+                outcome.verdict = Verdict::Fail(kind);
+                outcome.failure = Some(Failure {
+                    diagnostic: stop.diagnostic,
+                    last_events: self.timeline.last_lines(LAST_EVENTS),
+                    stderr: self.peers.iter().filter_map(stderr).collect(),
+                    rerun: rerun(self.plan, self.environment),
+                });
+            }
+        }
+    }
+}
+
+fn peer_run(peer: &PeerState) -> PeerRun {
+    PeerRun {
+        name: peer.spec.name.clone(),
+        role: peer.spec.party.to_string(),
+        kind: peer.spec.label.clone(),
+        exit: (!peer.exits.is_empty()).then(|| peer.exits.join(", then ")),
+    }
+}
+
+/// Whether a process ended as it should.
+fn judge_exit(state: &PeerState, exit: Exit, ended_before: bool, wanted: Option<ExitMatch>) -> Result<()> {
+    let own_end = matches!(&state.spec.player, Player::Program(e) if e.ends_with_connection);
+    let name = &state.spec.name;
+    let fail = |kind, expected: String| {
+        let diagnostic = Diagnostic::error(format!("`{name}` ended in another way"))
+            .at(state.spec.span)
+            .expected_actual(expected, exit);
+        Err(Stop::fail(kind, diagnostic))
+    };
+    let crash = match exit {
+        Exit::Signal(_) => FailKind::Crash,
+        Exit::Status(_) => FailKind::Wrong,
+    };
+    match wanted {
+        Some(ExitMatch::Any) => Ok(()),
+        Some(ExitMatch::Is(wanted)) if wanted == exit => Ok(()),
+        Some(ExitMatch::Is(wanted)) => fail(crash, wanted.to_string()),
+        // a step has killed it
+        None if ended_before && state.asked_to_end => Ok(()),
+        None if ended_before && own_end && exit == Exit::Status(0) => Ok(()),
+        None if ended_before => fail(crash, "alive until the harness ends it".to_owned()),
+        None if exit == Exit::Status(0) || exit == Exit::Signal(Signal::SIGTERM as i32) => Ok(()),
+        None => fail(crash, "exit status 0, or signal SIGTERM".to_owned()),
+    }
+}

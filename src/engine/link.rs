@@ -1,0 +1,64 @@
+//! The links of a run: which peers, and their two sockets.
+
+use std::os::fd::OwnedFd;
+
+use crate::link::Socket;
+use crate::trace::PeerId;
+use crate::wire::{Channel, Party};
+
+/// A front-end and a back-end that are, or were, connected.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) front: PeerId,
+    pub(super) back: PeerId,
+    pub(super) main: Socket,
+    pub(super) channel: Socket,
+    /// Connections it has had.
+    pub(super) generation: u32,
+    /// The script asked for a connection. Otherwise a peer that connects on its own is left waiting in the backlog.
+    pub(super) awaited: bool,
+    /// Our end of the channel, until the message that carries the other end is delivered.
+    pub(super) channel_end: Option<OwnedFd>,
+    /// XEN_MMAP is negotiated, which changes the layout of regions.
+    pub(super) xen: bool,
+}
+
+impl Link {
+    pub(super) fn new(front: PeerId, back: PeerId) -> Self {
+        Self {
+            front,
+            back,
+            main: Socket::default(),
+            channel: Socket::default(),
+            generation: 0,
+            awaited: false,
+            channel_end: None,
+            xen: false,
+        }
+    }
+
+    pub(super) fn socket(&mut self, channel: Channel) -> &mut Socket {
+        match channel {
+            Channel::Main => &mut self.main,
+            Channel::Backend => &mut self.channel,
+        }
+    }
+
+    pub(super) fn socket_ref(&self, channel: Channel) -> &Socket {
+        match channel {
+            Channel::Main => &self.main,
+            Channel::Backend => &self.channel,
+        }
+    }
+
+    pub(super) fn peer(&self, party: Party) -> PeerId {
+        match party {
+            Party::FrontEnd => self.front,
+            Party::BackEnd => self.back,
+        }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.main.front.is_open() && self.main.back.is_open()
+    }
+}

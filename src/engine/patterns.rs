@@ -1,0 +1,155 @@
+//! From the language's patterns to matchers: peers, messages and values looked up.
+
+use super::failure::{Result, Stop};
+use super::run::Run;
+use crate::judge::matcher::{ExitMatch, Matcher, Stream, What};
+use crate::judge::value::FeatureSpace;
+use crate::scenario::model::{ExitRule, Pattern};
+use crate::scenario::span::{At, Span};
+use crate::scenario::{Diagnostic, eval_match, eval_num};
+use crate::sys::child::Exit;
+use crate::trace::PeerId;
+use crate::wire::{Channel, Dialect, Party, find};
+
+impl Run<'_> {
+    /// The matcher of a pattern that stands at `span`.
+    pub(super) fn matcher(&self, pattern: &Pattern, span: Span) -> Result<Matcher> {
+        let channel = channel(pattern.channel.as_ref())?;
+        let name = |name: &At<String>| {
+            find(Dialect::VhostUser, &name.value, Some(channel))
+                .map(|spec| (spec.id, spec.name.to_owned()))
+                .map_err(|e| Stop::from_diagnostic(Diagnostic::error(e.to_string()).at(name.span)))
+        };
+        let from = |party| self.sender(pattern, party, span);
+        let requester = channel.requester();
+        let (stream, what) = if let Some(message) = &pattern.message {
+            let (id, name) = name(message)?;
+            (Stream::Messages(from(requester)?, channel), What::Request(id, name))
+        } else if let Some(message) = &pattern.reply_to {
+            let (id, name) = name(message)?;
+            (
+                Stream::Messages(from(requester.other())?, channel),
+                What::Reply(id, name),
+            )
+        } else if let Some(ring) = &pattern.kick {
+            (Stream::Kicks(from(Party::FrontEnd)?, self.ring(ring)?), What::Signal)
+        } else if let Some(ring) = &pattern.call {
+            (Stream::Calls(from(Party::BackEnd)?, self.ring(ring)?), What::Signal)
+        } else if let Some(closed) = &pattern.closed {
+            let channel = self::channel(Some(closed))?;
+            (Stream::Closes(from(Party::BackEnd)?, channel), What::Signal)
+        } else if let Some(rule) = &pattern.exits {
+            (
+                Stream::Exits(from(Party::BackEnd)?),
+                What::Exit(self.exit_match(rule, span)?),
+            )
+        } else if let Some(event) = &pattern.event {
+            (Stream::Qmp(from(Party::FrontEnd)?), What::Qmp(event.value.clone()))
+        } else {
+            return Err(Stop::wrong(
+                Diagnostic::error("the pattern names nothing to wait for").at(span),
+            ));
+        };
+        let peer = &self.peers[stream.peer().0].spec;
+        let request = match &what {
+            What::Request(id, _) | What::Reply(id, _) => *id,
+            _ => 0,
+        };
+        let space = FeatureSpace::of(request, self.device_kind(stream.peer()));
+        let evaluate = |m| eval_match(m, &self.bindings).map_err(Stop::from_diagnostic);
+        let mut fields = Vec::new();
+        for condition in [&pattern.value, &pattern.status].into_iter().flatten() {
+            fields.push((String::new(), evaluate(&condition.value)?));
+        }
+        for (path, condition) in pattern.fields.iter() {
+            fields.push((path.value.clone(), evaluate(&condition.value)?));
+        }
+        Ok(Matcher {
+            stream,
+            peer: peer.name.clone(),
+            what,
+            need_reply: pattern.need_reply.as_ref().map(|n| n.value),
+            fields,
+            fds: pattern.fds.as_ref().map(|c| evaluate(&c.value)).transpose()?,
+            size: pattern.size.as_ref().map(|c| evaluate(&c.value)).transpose()?,
+            space,
+        })
+    }
+
+    /// The device on a peer's link, by which feature bits are named: either side may have declared it.
+    pub(super) fn device_kind(&self, peer: PeerId) -> crate::wire::DeviceKind {
+        let kind = self.peers[peer.0].spec.kind;
+        let other = self.peers[peer.0].link.map(|l| {
+            let link = &self.links[l.0];
+            if link.front == peer { link.back } else { link.front }
+        });
+        match (kind, other) {
+            (crate::wire::DeviceKind::Other, Some(other)) => self.peers[other.0].spec.kind,
+            _ => kind,
+        }
+    }
+
+    /// The peer that a pattern is about: the one named, or the only one of the party that can do it.
+    fn sender(&self, pattern: &Pattern, party: Party, span: Span) -> Result<PeerId> {
+        if let Some(name) = &pattern.from {
+            return self.peer(&name.value, name.span);
+        }
+        let mut candidates = self.peers.iter().enumerate().filter(|(_, p)| p.spec.party == party);
+        match (candidates.next(), candidates.next()) {
+            (Some((i, _)), None) => Ok(PeerId(i)),
+            _ => Err(Stop::wrong(
+                Diagnostic::error(format!("`from` has to say which {party} is meant")).at(span),
+            )),
+        }
+    }
+
+    /// A ring's index.
+    pub(super) fn ring(&self, ring: &At<crate::scenario::scalar::Num>) -> Result<u16> {
+        let value = eval_num(ring, &self.bindings)?;
+        u16::try_from(value)
+            .map_err(|_| Stop::wrong(Diagnostic::error(format!("{value} is no ring index")).at(ring.span)))
+    }
+
+    /// How a process must have ended.
+    pub(super) fn exit_match(&self, rule: &ExitRule, span: Span) -> Result<ExitMatch> {
+        if let Some(signal) = &rule.signal {
+            let number = parse_signal(&signal.value)
+                .ok_or_else(|| Stop::wrong(Diagnostic::error(format!("`{}` is no signal", signal.value)).at(span)))?;
+            return Ok(ExitMatch::Is(Exit::Signal(number as i32)));
+        }
+        match &rule.status {
+            Some(status) => {
+                let value = eval_num(status, &self.bindings)?;
+                let status = i32::try_from(value).unwrap_or(i32::MAX);
+                Ok(ExitMatch::Is(Exit::Status(status)))
+            }
+            None => Ok(ExitMatch::Any),
+        }
+    }
+}
+
+impl Stop {
+    /// A mistake of the scenario that shows only at run time.
+    pub(super) fn from_diagnostic(diagnostic: Diagnostic) -> Box<Self> {
+        Stop::wrong(diagnostic)
+    }
+}
+
+/// The socket that a step names; the main one if none.
+pub(super) fn channel(name: Option<&At<String>>) -> Result<Channel> {
+    let Some(name) = name else { return Ok(Channel::Main) };
+    name.value
+        .parse()
+        .map_err(|e: crate::wire::UnknownWord| Stop::wrong(Diagnostic::error(e.to_string()).at(name.span)))
+}
+
+/// `SIGKILL`, `KILL`, `sigkill`.
+pub(super) fn parse_signal(name: &str) -> Option<nix::sys::signal::Signal> {
+    let upper = name.to_uppercase();
+    let full = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
+    full.parse().ok()
+}

@@ -1,0 +1,428 @@
+//! What crosses the links: reading real peers, recording, holding, delivering, and doing what simulated peers want done.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::link::Link;
+use super::peers::Sim;
+use super::run::Run;
+use crate::link::{End, Frame, Incoming, Stream, Transit};
+use crate::peer::qemu::Completion;
+use crate::peer::sim::{Outgoing, Output};
+use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
+use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::wire::{Channel, DecodeContext, Dialect, Message, Party, Payload, ProtocolFeature, id};
+
+const DIALECT: Dialect = Dialect::VhostUser;
+
+/// Bytes of something malformed that are kept on the timeline.
+const MALFORMED_BYTES_MAX: usize = 64;
+
+impl Run<'_> {
+    /// Moves everything that can move: outputs of simulated peers onto the links, messages across them.
+    pub(super) fn relay(&mut self) {
+        loop {
+            let mut moved = false;
+            for peer in 0..self.peers.len() {
+                while let Some(output) = self.peers[peer].sim.next_output() {
+                    self.perform(PeerId(peer), output);
+                    moved = true;
+                }
+            }
+            for link in 0..self.links.len() {
+                for channel in Channel::ALL {
+                    for from in [Party::FrontEnd, Party::BackEnd] {
+                        while self.deliver_next(LinkId(link), channel, from) {
+                            moved = true;
+                        }
+                    }
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Reads every real peer's sockets.
+    pub(super) fn read_all_streams(&mut self) {
+        for link in 0..self.links.len() {
+            for channel in Channel::ALL {
+                for party in [Party::FrontEnd, Party::BackEnd] {
+                    self.read_stream(LinkId(link), channel, party);
+                }
+            }
+        }
+    }
+
+    /// Reads what a real peer has sent, and sends what there was no room for.
+    pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) {
+        let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else {
+            return;
+        };
+        let lost = stream.flush().is_err();
+        let incoming = stream.read();
+        let peer = self.links[link.0].peer(party);
+        for item in incoming {
+            match item {
+                Incoming::Frame(frame) => self.receive(link, channel, party, frame),
+                Incoming::Malformed { why, mut bytes } => {
+                    bytes.truncate(MALFORMED_BYTES_MAX);
+                    let kind = EventKind::Malformed {
+                        from: party,
+                        channel,
+                        why,
+                        bytes,
+                    };
+                    self.record(Some(peer), Some(link), kind);
+                    self.close_side(link, channel, party, 0);
+                }
+                Incoming::Closed { partial } => self.close_side(link, channel, party, partial),
+            }
+        }
+        if lost {
+            self.close_side(link, channel, party, 0);
+        }
+    }
+
+    fn receive(&mut self, link: LinkId, channel: Channel, from: Party, frame: Frame) {
+        let Frame { header, payload, fds } = frame;
+        let context = DecodeContext {
+            xen_mmap: self.links[link.0].xen,
+        };
+        let message = Message::decode(DIALECT, channel, context, &header, &payload);
+        let mut bytes = header.encode(DIALECT);
+        bytes.extend_from_slice(&payload);
+        self.enter(link, from, message, bytes, fds, Vec::new());
+    }
+
+    /// A message comes onto a link.
+    fn enter(
+        &mut self,
+        link: LinkId,
+        from: Party,
+        message: Message,
+        bytes: Vec<u8>,
+        fds: Vec<OwnedFd>,
+        split: Vec<usize>,
+    ) -> Option<Seq> {
+        if let (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) = (message.request, &message.payload)
+            && message.channel == Channel::Main
+            && !message.is_reply()
+        {
+            self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
+        }
+        let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
+        let size = u32::try_from(bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
+        let peer = self.links[link.0].peer(from);
+        let kind = EventKind::Message {
+            from,
+            message: message.clone(),
+            fds: notes,
+            size,
+        };
+        let seq = self.record(Some(peer), Some(link), kind);
+        let channel = message.channel;
+        let transit = Transit::Message {
+            seq,
+            message,
+            bytes,
+            fds,
+            split,
+            held_by: None,
+        };
+        self.links[link.0].socket(channel).queue(from).push_back(transit);
+        seq
+    }
+
+    /// A side of a socket is gone.
+    pub(super) fn close_side(&mut self, link: LinkId, channel: Channel, party: Party, partial: usize) {
+        let peer = self.links[link.0].peer(party);
+        let socket = self.links[link.0].socket(channel);
+        if !socket.end_ref(party).is_open() {
+            return;
+        }
+        *socket.end(party) = End::Absent;
+        socket.queue(party).push_back(Transit::Close);
+        self.record(
+            Some(peer),
+            Some(link),
+            EventKind::Closed {
+                from: party,
+                channel,
+                partial,
+            },
+        );
+    }
+
+    /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
+    fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
+        let Some(first) = self.links[link.0].socket(channel).queue(from).front() else {
+            return false;
+        };
+        if let Transit::Message { seq, held_by, .. } = first {
+            let (seq, held) = (*seq, held_by.clone());
+            if held.is_none()
+                && let Some(name) = self.hold_for(seq)
+            {
+                let socket = self.links[link.0].socket(channel);
+                if let Some(Transit::Message { held_by, .. }) = socket.queue(from).front_mut() {
+                    *held_by = Some(name.clone());
+                }
+                let peer = self.links[link.0].peer(from);
+                if let Some(message) = seq {
+                    self.record(Some(peer), Some(link), EventKind::Held { message, hold: name });
+                }
+                return false;
+            }
+            if held.is_some_and(|name| self.holds.iter().any(|h| h.name == name)) {
+                return false;
+            }
+        }
+        let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else {
+            return false;
+        };
+        match item {
+            Transit::Close => self.deliver_close(link, channel, from.other()),
+            Transit::Message {
+                seq,
+                message,
+                bytes,
+                fds,
+                split,
+                held_by,
+            } => {
+                if let (Some(_), Some(message)) = (held_by, seq) {
+                    let peer = self.links[link.0].peer(from);
+                    self.record(Some(peer), Some(link), EventKind::Released { message });
+                }
+                self.deliver(link, from, seq, message, bytes, fds, split);
+            }
+        }
+        true
+    }
+
+    fn hold_for(&self, seq: Option<Seq>) -> Option<String> {
+        let event = self.timeline.get(seq?)?;
+        let hold = self
+            .holds
+            .iter()
+            .find(|h| h.matcher.stream.has(event) && h.matcher.check(event).is_ok())?;
+        Some(hold.name.clone())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a message in transit")]
+    fn deliver(
+        &mut self,
+        link: LinkId,
+        from: Party,
+        seq: Option<Seq>,
+        message: Message,
+        bytes: Vec<u8>,
+        mut fds: Vec<OwnedFd>,
+        split: Vec<usize>,
+    ) {
+        let channel = message.channel;
+        let sets_channel = channel == Channel::Main
+            && from == Party::FrontEnd
+            && message.request == id::frontend::SET_BACKEND_REQ_FD
+            && !message.is_reply();
+        if sets_channel {
+            self.open_channel(link, &mut fds);
+        }
+        let to = from.other();
+        let peer = self.links[link.0].peer(to);
+        match self.links[link.0].socket(channel).end(to) {
+            // it closed before this could be delivered
+            End::Absent => {}
+            End::Local => match &mut self.peers[peer.0].sim {
+                Sim::Front(front) => {
+                    if front.message(&message)
+                        && let Some(seq) = seq
+                    {
+                        self.claimed.insert(seq);
+                    }
+                }
+                Sim::Back(back) => back.message(message, fds),
+                Sim::None => {}
+            },
+            End::Remote(stream) => {
+                stream.queue(&bytes, fds, &split);
+                if stream.flush().is_err() {
+                    self.close_side(link, channel, to, 0);
+                }
+            }
+        }
+    }
+
+    fn deliver_close(&mut self, link: LinkId, channel: Channel, to: Party) {
+        // dropping a real peer's socket is how it learns of it
+        *self.links[link.0].socket(channel).end(to) = End::Absent;
+        if channel == Channel::Main {
+            // the channel does not outlive its connection
+            self.links[link.0].channel.clear();
+            self.links[link.0].channel_end = None;
+        }
+    }
+
+    /// The front-end passes one end of the channel: puts the harness between the two.
+    fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
+        let Link {
+            main,
+            channel,
+            channel_end,
+            ..
+        } = &mut self.links[link.0];
+        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
+        channel.clear();
+        match (&main.front, &main.back) {
+            (End::Local, End::Local) => (channel.front, channel.back) = (End::Local, End::Local),
+            (End::Local, _) => {
+                channel.front = End::Local;
+                channel.back = channel_end.take().map(remote).unwrap_or_default();
+            }
+            (_, End::Local) => {
+                channel.back = End::Local;
+                channel.front = fds.pop().map(remote).unwrap_or_default();
+            }
+            _ => {
+                if let (Some(theirs), Ok((ours, passed))) = (fds.pop(), socket_pair()) {
+                    channel.front = remote(theirs);
+                    channel.back = remote(ours);
+                    fds.push(passed);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, peer: PeerId, output: Output) {
+        let link = self.peers[peer.0].link;
+        match output {
+            Output::Send(outgoing) => {
+                if let Some(link) = link {
+                    self.send(link, peer, outgoing);
+                }
+            }
+            Output::Kick { ring, fd } => {
+                self.record(Some(peer), link, EventKind::Kick { ring, count: 1 });
+                self.signal(peer, fd.as_fd());
+            }
+            Output::Call { ring, fd } => {
+                self.record(Some(peer), link, EventKind::Call { ring, count: 1 });
+                self.signal(peer, fd.as_fd());
+            }
+            Output::Close(channel) => {
+                if let Some(link) = link {
+                    self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
+                }
+            }
+            Output::Later { token, ms } => self.timers.push((self.clock.now().plus_ms(ms), peer, token)),
+            Output::Fault(what) => {
+                self.record(Some(peer), link, EventKind::Fault { what });
+            }
+            Output::Data(what) => {
+                self.record(Some(peer), link, EventKind::Data { what });
+            }
+        }
+    }
+
+    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd) {
+        if let Err(error) = signal_event(fd) {
+            let link = self.peers[peer.0].link;
+            let what = format!("the other side's descriptor cannot be signalled: {error}");
+            self.record(Some(peer), link, EventKind::Fault { what });
+        }
+    }
+
+    /// Sends a message of a simulated peer. Gives its event.
+    pub(super) fn send(&mut self, link: LinkId, peer: PeerId, outgoing: Outgoing) -> Option<Seq> {
+        let Outgoing {
+            message,
+            bytes,
+            mut fds,
+            split,
+            automatic,
+        } = outgoing;
+        let from = self.peers[peer.0].spec.party;
+        let is_request = !message.is_reply();
+        if message.channel == Channel::Main && is_request && message.request == id::frontend::SET_BACKEND_REQ_FD {
+            // the second descriptor is our end of the pair
+            self.links[link.0].channel_end = if fds.len() > 1 { fds.pop() } else { None };
+        }
+        let bytes = bytes.unwrap_or_else(|| message.encode(DIALECT));
+        let own_request = automatic && is_request && from == Party::FrontEnd;
+        let seq = self.enter(link, from, message, bytes, fds, split);
+        if let (true, Some(seq)) = (own_request, seq) {
+            self.claimed.insert(seq);
+        }
+        seq
+    }
+
+    /// A kick eventfd that a simulated back-end was given has become readable.
+    pub(super) fn take_kick(&mut self, peer: PeerId, ring: u16) {
+        let Some(back) = self.peers[peer.0].sim.back() else {
+            return;
+        };
+        let counted = back.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
+        let Some(Ok(Some(count))) = counted else { return };
+        let link = self.peers[peer.0].link;
+        if let Some(front) = link.map(|l| self.links[l.0].front)
+            && !self.peers[front.0].spec.is_simulated()
+        {
+            // a simulated front-end's kick is on the timeline already
+            self.record(Some(front), link, EventKind::Kick { ring, count });
+        }
+        if let Some(back) = self.peers[peer.0].sim.back() {
+            back.kicked(ring);
+        }
+    }
+
+    /// A call eventfd of a simulated front-end has become readable.
+    pub(super) fn take_call(&mut self, peer: PeerId, ring: u16) {
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return;
+        };
+        let counted = front.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
+        let Some(Ok(Some(count))) = counted else { return };
+        let link = self.peers[peer.0].link;
+        if let Some(back) = link.map(|l| self.links[l.0].back)
+            && !self.peers[back.0].spec.is_simulated()
+        {
+            self.record(Some(back), link, EventKind::Call { ring, count });
+        }
+        if let Some(Err(error)) = self.peers[peer.0].sim.front().map(|front| front.called(ring)) {
+            self.record(
+                Some(peer),
+                link,
+                EventKind::Fault {
+                    what: error.to_string(),
+                },
+            );
+            self.violation.get_or_insert(error.to_string());
+        }
+    }
+
+    /// Takes in what QEMU's handle reports.
+    pub(super) fn collect_qemu(&mut self, peer: PeerId) {
+        let Some(qemu) = &mut self.peers[peer.0].qemu else {
+            return;
+        };
+        for completion in qemu.collect() {
+            if let Completion::QmpEvent { name, .. } = completion {
+                self.record(Some(peer), None, EventKind::Qmp { name });
+            }
+        }
+    }
+
+    /// Takes in a process's output, and its end.
+    pub(super) fn collect_child(&mut self, peer: PeerId) {
+        let state = &mut self.peers[peer.0];
+        let Some(exit) = state.child.as_mut().and_then(|c| c.collect()) else {
+            return;
+        };
+        let asked = state.asked_to_end;
+        state.exits.push(exit.to_string());
+        // its last messages are in the socket still
+        self.read_all_streams();
+        self.record(Some(peer), None, EventKind::Exited { exit, asked });
+    }
+}

@@ -1,0 +1,380 @@
+//! The state of a run and its event loop.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::Environment;
+use super::failure::{Result, Stop, StopKind};
+use super::link::Link;
+use super::peers::{PeerState, Sim};
+use super::resolve::Peer;
+use super::tracks::Track;
+use crate::judge::matcher::Matcher;
+use crate::judge::verdict::FailKind;
+use crate::link::End;
+use crate::peer::device::blk::{Blk, BlkOptions};
+use crate::peer::device::generic::{Generic, GenericOptions};
+use crate::peer::device::net::{Net, NetMode, NetOptions};
+use crate::peer::device::{DeviceError, DeviceModel};
+use crate::peer::sim::back::{BackConfig, F_EVENT_IDX, F_LOG_ALL, F_PROTOCOL_FEATURES, SimBack};
+use crate::peer::sim::front::{FrontConfig, SimFront};
+use crate::scenario::span::Span;
+use crate::scenario::{Bindings, Diagnostic, Plan};
+use crate::sys::clock::{Clock, Moment};
+use crate::sys::poll::{Interest, wait};
+use crate::sys::signal;
+use crate::trace::{EventKind, LinkId, PeerId, Seq, Timeline};
+use crate::wire::{Channel, DeviceKind, Party, ProtocolFeature};
+
+/// Limit of a scenario that says nothing else.
+const TIMEOUT_DEFAULT_MS: u64 = 10_000;
+/// How often a socket path is tried while its process comes up. The kernel has no way to wait for a listener.
+pub(super) const DIAL_INTERVAL_MS: u64 = 2;
+/// Memory slots of a simulated back-end.
+const MEMORY_SLOTS: u64 = 32;
+/// VIRTIO_F_VERSION_1 and VIRTIO_RING_F_INDIRECT_DESC.
+const F_VERSION_1: u64 = 1 << 32;
+const F_INDIRECT_DESC: u64 = 1 << 28;
+/// Bits of a device type.
+const F_DEVICE_BITS: u64 = (1 << 24) - 1;
+
+/// A hold that is in force.
+#[derive(Debug)]
+pub(super) struct HoldState {
+    pub(super) name: String,
+    pub(super) matcher: Matcher,
+}
+
+/// A `never` that is in force.
+#[derive(Debug)]
+pub(super) struct Never {
+    pub(super) matcher: Matcher,
+    pub(super) span: Span,
+    pub(super) from: Seq,
+}
+
+/// One run.
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) environment: &'a Environment,
+    pub(super) clock: Clock,
+    pub(super) timeline: Timeline,
+    pub(super) peers: Vec<PeerState>,
+    pub(super) links: Vec<Link>,
+    pub(super) bindings: Bindings,
+    pub(super) tracks: Vec<Track<'a>>,
+    pub(super) holds: Vec<HoldState>,
+    pub(super) nevers: Vec<Never>,
+    /// Messages that are a simulated front-end's own affair: expectations do not see them.
+    pub(super) claimed: BTreeSet<Seq>,
+    pub(super) timers: Vec<(Moment, PeerId, u64)>,
+    pub(super) deadline: Moment,
+    pub(super) directory: PathBuf,
+    /// Requests that `await` will ask for: name, peer, what it is.
+    pub(super) submitted: Vec<(String, super::steps::Submitted)>,
+    /// A violation that a simulated peer noticed in shared memory.
+    pub(super) violation: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Token {
+    Stream(LinkId, Channel, Party),
+    Listener(PeerId),
+    Child(PeerId),
+    Qemu(PeerId),
+    Kick(PeerId, u16),
+    Call(PeerId, u16),
+    Interrupt,
+}
+
+impl<'a> Run<'a> {
+    /// A run of `plan` with its peers, in its own directory. Nothing is started yet.
+    pub(super) fn new(
+        plan: &'a Plan,
+        environment: &'a Environment,
+        peers: Vec<Peer>,
+        directory: &Path,
+    ) -> Result<Self> {
+        let clock = Clock::start();
+        let names = peers.iter().map(|p| p.name.clone()).collect();
+        let own_ms = plan.scenario.timeout.as_ref().map_or(TIMEOUT_DEFAULT_MS, |t| t.ms);
+        let timeout_ms = environment.timeout_ms.unwrap_or(own_ms);
+        let mut states = Vec::new();
+        for (i, spec) in peers.into_iter().enumerate() {
+            let sim = simulate(&spec)?;
+            states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
+        }
+        Ok(Self {
+            plan,
+            environment,
+            clock,
+            timeline: Timeline::new(clock, names),
+            peers: states,
+            links: Vec::new(),
+            bindings: Bindings::default(),
+            tracks: vec![Track::main(&plan.scenario.steps)],
+            holds: Vec::new(),
+            nevers: Vec::new(),
+            claimed: BTreeSet::new(),
+            timers: Vec::new(),
+            deadline: clock.now().plus_ms(timeout_ms),
+            directory: directory.to_owned(),
+            submitted: Vec::new(),
+            violation: None,
+        })
+    }
+
+    /// Runs the script to its end.
+    pub(super) fn script(&mut self) -> Result<()> {
+        loop {
+            self.relay();
+            self.check_always()?;
+            let moved = self.advance_tracks()?;
+            if self.tracks[0].is_done() {
+                self.relay();
+                return self.check_always();
+            }
+            if !moved {
+                self.wait_for_events()?;
+            }
+        }
+    }
+
+    /// Waits for something to happen, takes it in, and returns.
+    pub(super) fn wait_for_events(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        let mut wake = self.next_deadline();
+        if let Some((at, ..)) = self.timers.iter().min_by_key(|(at, ..)| *at) {
+            wake = wake.min(*at);
+        }
+        if self.is_dialling() {
+            wake = wake.min(now.plus_ms(DIAL_INTERVAL_MS));
+        }
+        let ready = {
+            let interests = self.interests();
+            wait(&interests, Some(self.clock.until(wake)))
+        };
+        let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
+        if ready.contains(&Token::Interrupt) || signal::interrupted() {
+            let diagnostic = Diagnostic::error("interrupted");
+            return Err(Box::new(Stop {
+                kind: StopKind::Interrupted,
+                diagnostic,
+            }));
+        }
+        // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
+        if ready.iter().any(|t| matches!(t, Token::Qemu(_))) {
+            self.read_all_streams();
+        }
+        for token in ready {
+            self.take_in(token);
+        }
+        let now = self.clock.now();
+        let (due, later): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(at, ..)| *at <= now);
+        self.timers = later;
+        for (_, peer, token) in due {
+            if let Some(back) = self.peers[peer.0].sim.back() {
+                back.timer(token);
+            }
+        }
+        self.dial();
+        Ok(())
+    }
+
+    fn take_in(&mut self, token: Token) {
+        match token {
+            Token::Stream(link, channel, party) => self.read_stream(link, channel, party),
+            Token::Listener(peer) => self.accept(peer),
+            Token::Child(peer) => self.collect_child(peer),
+            Token::Qemu(peer) => self.collect_qemu(peer),
+            Token::Kick(peer, ring) => self.take_kick(peer, ring),
+            Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::Interrupt => {}
+        }
+    }
+
+    fn interests(&self) -> Vec<Interest<'_, Token>> {
+        let mut interests = Vec::new();
+        let mut add = |fd, write, token| interests.push(Interest { fd, write, token });
+        for (i, link) in self.links.iter().enumerate() {
+            for channel in Channel::ALL {
+                let socket = link.socket_ref(channel);
+                for party in [Party::FrontEnd, Party::BackEnd] {
+                    if let End::Remote(stream) = socket.end_ref(party) {
+                        add(
+                            stream.as_fd(),
+                            stream.wants_write(),
+                            Token::Stream(LinkId(i), channel, party),
+                        );
+                    }
+                }
+            }
+        }
+        for (i, peer) in self.peers.iter().enumerate() {
+            let id = PeerId(i);
+            if let super::peers::Attach::Listening(listener) = &peer.attach
+                && self.is_awaited(peer)
+            {
+                add(std::os::fd::AsFd::as_fd(listener), false, Token::Listener(id));
+            }
+            if let Some(child) = &peer.child {
+                child.watch().for_each(|fd| add(fd, false, Token::Child(id)));
+            }
+            if let Some(qemu) = &peer.qemu {
+                add(qemu.handle.wake_fd(), false, Token::Qemu(id));
+            }
+            match &peer.sim {
+                Sim::Back(back) => back
+                    .watches()
+                    .for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
+                Sim::Front(front) => front
+                    .watches()
+                    .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
+                Sim::None => {}
+            }
+        }
+        if let Some(fd) = signal::interrupt_fd() {
+            add(fd, false, Token::Interrupt);
+        }
+        interests
+    }
+
+    /// What must hold at every moment.
+    fn check_always(&mut self) -> Result<()> {
+        if let Some(what) = self.violation.take() {
+            let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
+            return Err(Stop::wrong(diagnostic));
+        }
+        for never in &mut self.nevers {
+            let found = self
+                .timeline
+                .since(never.from)
+                .find(|(_, event)| never.matcher.stream.has(event) && never.matcher.check(event).is_ok());
+            if let Some((seq, _)) = found {
+                let diagnostic = Diagnostic::error(format!("{} happened", never.matcher))
+                    .at(never.span)
+                    .label("this must never happen from here on")
+                    .expected_actual(format!("no {}", never.matcher), self.timeline.line(seq).trim_start());
+                return Err(Stop::wrong(diagnostic));
+            }
+            never.from = self.timeline.end();
+        }
+        if self.timeline.end().0 >= crate::trace::EVENTS_MAX {
+            let what = format!("more than {} events: a peer floods the link", crate::trace::EVENTS_MAX);
+            return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
+        }
+        Ok(())
+    }
+
+    /// The peer of that name. The scenario room has checked that there is one.
+    pub(super) fn peer(&self, name: &str, span: Span) -> Result<PeerId> {
+        let found = self.peers.iter().position(|p| p.spec.name == name).map(PeerId);
+        found.ok_or_else(|| Stop::harness(format!("there is no peer `{name}`"), span))
+    }
+
+    /// Adds an event.
+    pub(super) fn record(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
+        self.timeline.push(peer, link, kind)
+    }
+
+    /// Time is up: what was waited for.
+    pub(super) fn is_past(&self, deadline: Moment) -> bool {
+        self.clock.now() >= deadline
+    }
+}
+
+fn simulate(spec: &Peer) -> Result<Sim> {
+    if !spec.is_simulated() {
+        return Ok(Sim::None);
+    }
+    let fail = |e: &dyn std::fmt::Display| Stop::wrong(Diagnostic::error(e.to_string()).at(spec.span));
+    Ok(match spec.party {
+        Party::FrontEnd => Sim::Front(Box::new(SimFront::new(front_config(spec)).map_err(|e| fail(&e))?)),
+        Party::BackEnd => Sim::Back(Box::new(SimBack::new(back_config(spec).map_err(|e| fail(&e))?))),
+    })
+}
+
+/// VIRTIO_NET_F_MTU, MAC and STATUS: what the driver side of a simulated net front-end can do.
+const NET_DRIVER_BITS: u64 = 1 << 3 | 1 << 5 | 1 << 16;
+/// All of virtio-blk up to MQ and CONFIG_WCE, without RO and the ones that were withdrawn.
+const BLK_DRIVER_BITS: u64 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+fn front_config(spec: &Peer) -> FrontConfig {
+    let device = match spec.kind {
+        DeviceKind::Net => NET_DRIVER_BITS,
+        DeviceKind::Blk => BLK_DRIVER_BITS,
+        DeviceKind::Other => F_DEVICE_BITS,
+    };
+    FrontConfig {
+        queues: spec.queues,
+        ring_size: spec.ring_size,
+        features: spec
+            .features
+            .apply(device | F_VERSION_1 | F_PROTOCOL_FEATURES | F_EVENT_IDX),
+        protocol_features: spec.protocol_features.apply(default_protocol_features(spec.kind)),
+        memory_size: spec.memory_size,
+        regions: spec.regions,
+        one_file: spec.one_file,
+        manual: spec.manual.clone(),
+    }
+}
+
+fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
+    let device: Box<dyn DeviceModel + Send> = match spec.kind {
+        DeviceKind::Net => Box::new(Net::new(NetOptions {
+            pairs: spec.queues / 2,
+            mode: if spec.loopback {
+                NetMode::Loopback
+            } else {
+                NetMode::Sink
+            },
+            mtu: spec
+                .mtu
+                .and_then(|m| u16::try_from(m).ok())
+                .unwrap_or(NetOptions::default().mtu),
+            ..NetOptions::default()
+        })?),
+        DeviceKind::Blk => Box::new(Blk::new(BlkOptions {
+            sectors: spec.capacity / 512,
+            queues: spec.queues,
+            ..BlkOptions::default()
+        })?),
+        DeviceKind::Other => Box::new(Generic::new(GenericOptions {
+            queues: spec.queues,
+            config: spec.config.clone().unwrap_or_else(|| vec![0; 8]),
+            ..GenericOptions::default()
+        })?),
+    };
+    let common = F_VERSION_1 | F_PROTOCOL_FEATURES | F_EVENT_IDX | F_LOG_ALL | F_INDIRECT_DESC;
+    Ok(BackConfig {
+        queues: spec.queues,
+        features: spec.features.apply(device.features() | common),
+        protocol_features: spec.protocol_features.apply(default_protocol_features(spec.kind)),
+        manual: spec.manual.clone(),
+        answers: spec.answers.clone(),
+        memory_slots: MEMORY_SLOTS,
+        device,
+    })
+}
+
+/// What both simulated peers offer and acknowledge if nothing else is said: what they serve.
+fn default_protocol_features(kind: DeviceKind) -> u64 {
+    use ProtocolFeature as F;
+    let mut features = vec![
+        F::Mq,
+        F::LogShmfd,
+        F::ReplyAck,
+        F::BackendReq,
+        F::BackendSendFd,
+        F::InflightShmfd,
+        F::ResetDevice,
+        F::ConfigureMemSlots,
+        F::Status,
+    ];
+    match kind {
+        DeviceKind::Net => features.extend([F::Rarp, F::NetMtu]),
+        // QEMU's net device has no use for CONFIG and says so on every start
+        _ => features.push(F::Config),
+    }
+    features.into_iter().map(F::mask).sum()
+}

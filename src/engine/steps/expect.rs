@@ -1,0 +1,192 @@
+//! Expectations: reading streams in their order.
+
+use super::super::failure::{Result, Stop};
+use super::super::run::Run;
+use crate::judge::matcher::{Matcher, Stream};
+use crate::judge::verdict::FailKind;
+use crate::scenario::Diagnostic;
+use crate::scenario::span::Span;
+use crate::sys::child::Exit;
+use crate::trace::Seq;
+use crate::wire::Channel;
+
+impl Run<'_> {
+    /// The next event of the matchers' streams must be one of them; with `skip_others`, what is not is passed over.
+    pub(super) fn poll_one_of(
+        &mut self,
+        at: usize,
+        span: Span,
+        matchers: &[(Matcher, Option<String>)],
+        skip_others: bool,
+    ) -> Result<bool> {
+        loop {
+            let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
+            let Some((seq, stream)) = self.next_in(at, &streams) else {
+                return self.check_gone(span, matchers).map(|()| false);
+            };
+            let Some(event) = self.timeline.get(seq) else {
+                return Ok(false);
+            };
+            let mut why = None;
+            let mut matched = None;
+            for (matcher, bind) in matchers.iter().filter(|(m, _)| m.stream == stream) {
+                match matcher.check(event) {
+                    Ok(()) => {
+                        matched = Some((bind.clone(), event.kind.message().cloned()));
+                        break;
+                    }
+                    Err(reason) => why = Some(reason),
+                }
+            }
+            if let Some((bind, message)) = matched {
+                self.tracks[at].cursors.insert(stream, Seq(seq.0 + 1));
+                self.tracks[at].optional.clear();
+                self.bind(bind.as_deref(), message.as_ref());
+                return Ok(true);
+            }
+            if skip_others || self.tolerated(at, seq) {
+                self.tracks[at].cursors.insert(stream, Seq(seq.0 + 1));
+                continue;
+            }
+            return Err(self.unexpected(span, matchers, seq, why));
+        }
+    }
+
+    /// The next events must be all of the matchers, in any order.
+    pub(super) fn poll_all(
+        &mut self,
+        at: usize,
+        span: Span,
+        matchers: &mut Vec<(Matcher, Option<String>)>,
+    ) -> Result<bool> {
+        while !matchers.is_empty() {
+            let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
+            let Some((seq, stream)) = self.next_in(at, &streams) else {
+                return self.check_gone(span, matchers).map(|()| false);
+            };
+            let Some(event) = self.timeline.get(seq) else {
+                return Ok(false);
+            };
+            let message = event.kind.message().cloned();
+            match matchers
+                .iter()
+                .position(|(m, _)| m.stream == stream && m.check(event).is_ok())
+            {
+                Some(found) => {
+                    let (_, bind) = matchers.remove(found);
+                    self.bind(bind.as_deref(), message.as_ref());
+                }
+                None if self.tolerated(at, seq) => {}
+                None => return Err(self.unexpected(span, matchers, seq, None)),
+            }
+            self.tracks[at].cursors.insert(stream, Seq(seq.0 + 1));
+        }
+        self.tracks[at].optional.clear();
+        Ok(true)
+    }
+
+    /// The first unread event of any of the streams, and its stream.
+    fn next_in(&self, at: usize, streams: &[Stream]) -> Option<(Seq, Stream)> {
+        let track = &self.tracks[at];
+        let start = streams.iter().map(|s| track.cursor(*s)).min()?;
+        self.timeline.since(start).find_map(|(seq, event)| {
+            if self.claimed.contains(&seq) {
+                return None;
+            }
+            streams
+                .iter()
+                .find(|s| s.has(event) && track.cursor(**s) <= seq)
+                .map(|s| (seq, *s))
+        })
+    }
+
+    /// Whether an `optional` of the track covers an event; uses it up.
+    fn tolerated(&mut self, at: usize, seq: Seq) -> bool {
+        let Some(event) = self.timeline.get(seq) else {
+            return false;
+        };
+        let optional = &mut self.tracks[at].optional;
+        let found = optional
+            .iter()
+            .position(|(matcher, left)| *left > 0 && matcher.stream.has(event) && matcher.check(event).is_ok());
+        if let Some(found) = found {
+            optional[found].1 -= 1;
+        }
+        found.is_some()
+    }
+
+    fn unexpected(
+        &self,
+        span: Span,
+        matchers: &[(Matcher, Option<String>)],
+        seq: Seq,
+        why: Option<String>,
+    ) -> Box<Stop> {
+        let expected: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
+        let actual = self.describe(seq);
+        let diagnostic = Diagnostic::error("another message came than the one expected")
+            .at(span)
+            .label(why.unwrap_or_else(|| "expected here".to_owned()))
+            .expected_actual(expected.join(" or "), actual);
+        Stop::wrong(diagnostic)
+    }
+
+    /// An event in the words of the expectations.
+    pub(super) fn describe(&self, seq: Seq) -> String {
+        let Some(event) = self.timeline.get(seq) else {
+            return String::new();
+        };
+        let from = event
+            .peer
+            .map_or(String::new(), |p| format!(" from {}", self.timeline.name(p)));
+        format!("{}{from}", event.kind)
+    }
+
+    /// Nothing came, and nothing can come any more: the peer is gone.
+    fn check_gone(&self, span: Span, matchers: &[(Matcher, Option<String>)]) -> Result<()> {
+        let gone = |stream: Stream| {
+            let peer = stream.peer();
+            let state = &self.peers[peer.0];
+            if let Some(exit) = state.child.as_ref().and_then(|c| c.exit()) {
+                return matches!(stream, Stream::Exits(_))
+                    .then_some(None)
+                    .unwrap_or(Some(Gone::Ended(exit)));
+            }
+            let Stream::Messages(_, channel) = stream else {
+                return None;
+            };
+            let link = state.link?;
+            let connected_once = self.links[link.0].generation > 0;
+            let open = self.links[link.0]
+                .socket_ref(channel)
+                .end_ref(state.spec.party)
+                .is_open();
+            (connected_once && !open && channel == Channel::Main).then_some(Gone::Closed)
+        };
+        let all: Option<Vec<Gone>> = matchers.iter().map(|(m, _)| gone(m.stream)).collect();
+        let Some(first) = all.and_then(|all| all.into_iter().next()) else {
+            return Ok(());
+        };
+        let name = &self.peers[matchers[0].0.stream.peer().0].spec.name;
+        let (kind, actual) = match first {
+            Gone::Ended(exit @ Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
+            Gone::Ended(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
+            Gone::Closed => (FailKind::Wrong, format!("`{name}` has closed the connection")),
+        };
+        let expected: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
+        let diagnostic = Diagnostic::error("the peer is gone before what was expected came")
+            .at(span)
+            .expected_actual(expected.join(" or "), actual);
+        Err(Stop::fail(kind, diagnostic))
+    }
+
+    /// Everything up to now counts as read by a track.
+    pub(super) fn read_up(&mut self, at: usize) {
+        self.tracks[at].floor = self.timeline.end();
+    }
+}
+
+enum Gone {
+    Ended(Exit),
+    Closed,
+}

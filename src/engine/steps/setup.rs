@@ -1,0 +1,225 @@
+//! Handshakes and what a simulated front-end does of its own: setup, rings, memory.
+
+use super::super::failure::{Result, Stop, StopKind};
+use super::super::run::Run;
+use super::{Waiting, not_front};
+use crate::judge::verdict::FailKind;
+use crate::peer::qemu::{Command, DriverState, FeatureChoice};
+use crate::peer::sim::front::Goal;
+use crate::scenario::model::{MemoryAction, MemoryStep, RingAction, RingStep, Setup, SetupState, Step};
+use crate::scenario::span::{At, Span};
+use crate::scenario::{Diagnostic, eval_match, eval_num, eval_size};
+use crate::trace::{EventKind, PeerId, Seq};
+use crate::wire::features::describe_virtio;
+use crate::wire::{Channel, Value};
+
+impl Run<'_> {
+    pub(super) fn begin_setup(&mut self, setup: &Setup) -> Result<Waiting> {
+        let span = setup.peer.span;
+        let peer = self.peer(&setup.peer.value, span)?;
+        self.link_of(peer, span)?;
+        let until = setup.until.as_ref().map_or(SetupState::Running, |u| u.value);
+        if self.peers[peer.0].spec.is_qemu() {
+            let until = if until == SetupState::Negotiated {
+                DriverState::FeaturesOk
+            } else {
+                DriverState::DriverOk
+            };
+            return self.submit_qemu(peer, self.driver_init(peer, until), span);
+        }
+        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
+        front.setup(match until {
+            SetupState::Negotiated => Goal::Negotiated,
+            SetupState::Memory => Goal::Memory,
+            SetupState::Started => Goal::Started,
+            SetupState::Running => Goal::Running,
+        });
+        Ok(Waiting::Front { peer, setup: true })
+    }
+
+    /// The driver's start of a QEMU peer, with the features that the scenario chose.
+    pub(super) fn driver_init(&self, peer: PeerId, until: DriverState) -> Command {
+        let spec = &self.peers[peer.0].spec;
+        let choice = &spec.features;
+        let features = match choice.only {
+            Some(only) => FeatureChoice::Exact(only),
+            None if choice.without != 0 => FeatureChoice::Mask(!choice.without),
+            None => FeatureChoice::All,
+        };
+        Command::DriverInit {
+            features,
+            rings: None,
+            ring_size: spec.ring_size,
+            until,
+        }
+    }
+
+    pub(super) fn begin_ring(&mut self, step: &RingStep, span: Span) -> Result<Waiting> {
+        let peer = self.peer(&step.peer.value, step.peer.span)?;
+        let ring = self.ring(&step.ring)?;
+        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
+        let begun = match step.action.value {
+            RingAction::Stop => front.stop_ring(ring),
+            RingAction::Start => front.start_ring(ring),
+            RingAction::Enable => front.enable_ring(ring, true),
+            RingAction::Disable => front.enable_ring(ring, false),
+        };
+        begun.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(step.ring.span)))?;
+        Ok(Waiting::Front { peer, setup: false })
+    }
+
+    pub(super) fn begin_memory(&mut self, step: &MemoryStep, span: Span) -> Result<Waiting> {
+        let peer = self.peer(&step.peer.value, step.peer.span)?;
+        let missing = |what: &str| Stop::wrong(Diagnostic::error(format!("`{what}` is missing")).at(span));
+        let address = step.address.as_ref().map(|a| eval_num(a, &self.bindings)).transpose()?;
+        let size = step.size.as_ref().map(|s| eval_size(s, &self.bindings)).transpose()?;
+        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
+        let begun = match step.action.value {
+            MemoryAction::Add => front.add_memory(
+                address.ok_or_else(|| missing("address"))?,
+                size.ok_or_else(|| missing("size"))?,
+            ),
+            MemoryAction::Remove => front.remove_memory(address.ok_or_else(|| missing("address"))?),
+            MemoryAction::Replace => front.replace_memory(),
+        };
+        begun.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+        Ok(Waiting::Front { peer, setup: false })
+    }
+
+    pub(super) fn poll_front(&mut self, at: usize, step: &At<Step>, peer: PeerId, setup: bool) -> Result<bool> {
+        let span = step.span;
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return Ok(true);
+        };
+        if let Some(error) = front.take_failure() {
+            let mut diagnostic = Diagnostic::error(format!("`{}` failed", super::name(&step.value))).at(span);
+            let text = error.to_string();
+            // the request and what became of it read better on two lines
+            diagnostic = match text.split_once(" came while the oldest request without a reply was ") {
+                Some((reply, request)) => diagnostic.expected_actual(format!("the reply to {request}"), reply),
+                None => diagnostic.footer(text),
+            };
+            return Err(Stop::wrong(diagnostic));
+        }
+        if front.is_busy() {
+            let waits_for = front.waits_for().unwrap_or_default();
+            return self.check_front_gone(peer, span, &waits_for).map(|()| false);
+        }
+        if setup {
+            self.check_wanted(peer, span)?;
+            self.read_up(at);
+        }
+        if let Step::Ring(ring) = &step.value {
+            self.ring_stopped(peer, ring)?;
+        }
+        Ok(true)
+    }
+
+    fn ring_stopped(&mut self, peer: PeerId, step: &RingStep) -> Result<()> {
+        if step.action.value != RingAction::Stop {
+            return Ok(());
+        }
+        let base = self.peers[peer.0].sim.front().and_then(|front| front.last_base());
+        let Some(base) = base else { return Ok(()) };
+        if let Some(condition) = &step.base {
+            let wanted = eval_match(&condition.value, &self.bindings)?;
+            let space = crate::judge::value::FeatureSpace::Protocol;
+            if let Some(why) = crate::judge::value::mismatch(&Value::U64(u64::from(base)), &wanted, space) {
+                let diagnostic = Diagnostic::error("the ring stopped at another place")
+                    .at(condition.span)
+                    .label(format!("the base {why}"))
+                    .expected_actual(
+                        format!("base{}", crate::judge::value::describe(&wanted)),
+                        format!("base={base}"),
+                    );
+                return Err(Stop::wrong(diagnostic));
+            }
+        }
+        self.bind_number(step.bind.as_ref(), u64::from(base));
+        Ok(())
+    }
+
+    /// The features that the scenario insists on (`with`) have to be offered; otherwise it says nothing about the peer.
+    fn check_wanted(&mut self, peer: PeerId, span: Span) -> Result<()> {
+        let spec = &self.peers[peer.0].spec;
+        let (wanted, protocol_wanted) = (spec.features.with, spec.protocol_features.with);
+        let kind = self.device_kind(peer);
+        let Some(front) = self.peers[peer.0].sim.front() else {
+            return Ok(());
+        };
+        let [offered, _, protocol_offered, _] = front.features();
+        let missing = [
+            describe_virtio(kind, wanted & !offered),
+            crate::wire::features::describe_protocol(protocol_wanted & !protocol_offered),
+        ];
+        let missing: Vec<String> = missing.into_iter().filter(|m| m != "none").collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let diagnostic = Diagnostic::error(format!("the back-end does not offer {}", missing.join(", "))).at(span);
+        Err(Box::new(Stop {
+            kind: StopKind::Unsupported,
+            diagnostic,
+        }))
+    }
+
+    /// What a simulated front-end waits for.
+    pub(super) fn front_waits_for(&self, peer: PeerId) -> String {
+        match &self.peers[peer.0].sim {
+            super::super::peers::Sim::Front(front) => front.waits_for().unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+
+    /// The other side is gone while a front-end waits for it.
+    fn check_front_gone(&self, peer: PeerId, span: Span, waits_for: &str) -> Result<()> {
+        let Some(link) = self.peers[peer.0].link else {
+            return Ok(());
+        };
+        let link = &self.links[link.0];
+        if link.is_connected() || link.generation == 0 {
+            return Ok(());
+        }
+        let back = &self.peers[link.back.0];
+        let crashed = back.child.as_ref().and_then(|c| c.exit());
+        // a process that closes its socket mostly ends; how it ended is worth waiting for
+        if back.child.is_some()
+            && crashed.is_none()
+            && !self.is_past(self.close_seen_at(link.back).plus_ms(END_GRACE_MS))
+        {
+            return Ok(());
+        }
+        let name = &back.spec.name;
+        let (kind, actual) = match crashed {
+            Some(exit @ crate::sys::child::Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
+            Some(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
+            None => (FailKind::Wrong, format!("`{name}` closed the connection")),
+        };
+        let diagnostic = Diagnostic::error("the connection is gone")
+            .at(span)
+            .expected_actual(waits_for, actual);
+        Err(Stop::fail(kind, diagnostic))
+    }
+
+    fn close_seen_at(&self, peer: PeerId) -> crate::sys::clock::Moment {
+        let closes = |event: &crate::trace::Event| {
+            event.peer == Some(peer)
+                && matches!(
+                    event.kind,
+                    EventKind::Closed {
+                        channel: Channel::Main,
+                        ..
+                    }
+                )
+        };
+        self.timeline
+            .since(Seq(0))
+            .filter(|(_, e)| closes(e))
+            .last()
+            .map(|(_, e)| e.at)
+            .unwrap_or_default()
+    }
+}
+
+/// How long the end of a process that has closed its socket is waited for, to tell a crash from a close.
+const END_GRACE_MS: u64 = 200;

@@ -1,0 +1,211 @@
+//! Tracks: where each strand of the script stands. One track runs the scenario; `together` adds one for each of its
+//! strands. A track goes on until its step has to wait.
+
+use std::collections::BTreeMap;
+
+use super::failure::Result;
+use super::run::Run;
+use super::steps::Waiting;
+use crate::judge::matcher::{Matcher, Stream};
+use crate::scenario::eval_num;
+use crate::scenario::model::{Repeat, Step};
+use crate::scenario::scalar::Node;
+use crate::scenario::span::At;
+use crate::sys::clock::Moment;
+use crate::trace::{EventKind, Seq};
+
+/// Passes of one `repeat`, at most.
+const REPEAT_MAX: u64 = 1_000_000;
+
+/// One strand of the script.
+#[derive(Debug)]
+pub(super) struct Track<'a> {
+    frames: Vec<Frame<'a>>,
+    /// Up to where each stream has been read.
+    pub(super) cursors: BTreeMap<Stream, Seq>,
+    /// Nothing before this is read.
+    pub(super) floor: Seq,
+    /// What may come before the next expectation, and how often still.
+    pub(super) optional: Vec<(Matcher, u64)>,
+    /// What the present step waits for; `None` before it has begun.
+    pub(super) waiting: Option<Waiting>,
+    /// When the present step gives up.
+    pub(super) deadline: Moment,
+    /// Tracks that it waits for.
+    pub(super) children: Vec<usize>,
+    /// All tracks of the same `together`, itself included.
+    pub(super) siblings: Vec<usize>,
+    /// The barrier at which it waits.
+    pub(super) barrier: Option<String>,
+}
+
+#[derive(Debug)]
+struct Frame<'a> {
+    steps: &'a [At<Step>],
+    next: usize,
+    repeat: Option<(&'a Repeat, u64, u64)>,
+}
+
+impl<'a> Track<'a> {
+    /// The track that runs the scenario.
+    pub(super) fn main(steps: &'a [At<Step>]) -> Self {
+        Self {
+            frames: vec![Frame {
+                steps,
+                next: 0,
+                repeat: None,
+            }],
+            cursors: BTreeMap::new(),
+            floor: Seq(0),
+            optional: Vec::new(),
+            waiting: None,
+            deadline: Moment::default(),
+            children: Vec::new(),
+            siblings: Vec::new(),
+            barrier: None,
+        }
+    }
+
+    /// A track of a `together`: it reads from where its parent stands.
+    pub(super) fn child(parent: &Track<'a>, steps: &'a [At<Step>]) -> Self {
+        Self {
+            cursors: parent.cursors.clone(),
+            floor: parent.floor,
+            ..Self::main(steps)
+        }
+    }
+
+    /// Nothing is left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The present step.
+    pub(super) fn step(&self) -> Option<&'a At<Step>> {
+        let frame = self.frames.last()?;
+        frame.steps.get(frame.next)
+    }
+
+    /// Where a stream is to be read from.
+    pub(super) fn cursor(&self, stream: Stream) -> Seq {
+        self.cursors.get(&stream).copied().unwrap_or_default().max(self.floor)
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Lets every track go as far as it can. True if one of them moved.
+    pub(super) fn advance_tracks(&mut self) -> Result<bool> {
+        let mut moved = false;
+        let mut at = 0;
+        // tracks may be added on the way
+        while at < self.tracks.len() {
+            while self.advance_track(at)? {
+                moved = true;
+                self.relay();
+            }
+            at += 1;
+        }
+        Ok(moved)
+    }
+
+    fn advance_track(&mut self, at: usize) -> Result<bool> {
+        let Some(step) = self.tracks[at].step() else {
+            return self.leave_frame(at);
+        };
+        if let Step::Repeat(repeat) = &step.value {
+            return self.enter_repeat(at, repeat);
+        }
+        if self.tracks[at].waiting.is_none() {
+            self.record(
+                None,
+                None,
+                EventKind::Step {
+                    line: step.span.line,
+                    what: super::steps::name(&step.value),
+                },
+            );
+            self.tracks[at].deadline = self.step_deadline(&step.value);
+            let waiting = self.begin(at, step)?;
+            self.tracks[at].waiting = Some(waiting);
+        }
+        let Some(mut waiting) = self.tracks[at].waiting.take() else {
+            return Ok(false);
+        };
+        if self.poll(at, step, &mut waiting)? {
+            if let Some(frame) = self.tracks[at].frames.last_mut() {
+                frame.next += 1;
+            }
+            return Ok(true);
+        }
+        let deadline = self.tracks[at].deadline;
+        if self.is_past(deadline) {
+            return Err(self.timed_out(at, step, &waiting));
+        }
+        self.tracks[at].waiting = Some(waiting);
+        Ok(false)
+    }
+
+    fn enter_repeat(&mut self, at: usize, repeat: &'a Repeat) -> Result<bool> {
+        let times = eval_num(&repeat.times, &self.bindings)?.min(REPEAT_MAX);
+        if let Some(frame) = self.tracks[at].frames.last_mut() {
+            frame.next += 1;
+        }
+        if times > 0 {
+            self.bind_pass(repeat, 0);
+            self.tracks[at].frames.push(Frame {
+                steps: &repeat.steps,
+                next: 0,
+                repeat: Some((repeat, 0, times)),
+            });
+        }
+        Ok(true)
+    }
+
+    /// The steps of a frame are through: another pass, or back to the frame around it.
+    fn leave_frame(&mut self, at: usize) -> Result<bool> {
+        let Some(frame) = self.tracks[at].frames.last_mut() else {
+            return Ok(false);
+        };
+        match &mut frame.repeat {
+            Some((repeat, pass, times)) if *pass + 1 < *times => {
+                *pass += 1;
+                let (repeat, pass) = (*repeat, *pass);
+                frame.next = 0;
+                self.bind_pass(repeat, pass);
+            }
+            _ => {
+                self.tracks[at].frames.pop();
+            }
+        }
+        Ok(true)
+    }
+
+    fn bind_pass(&mut self, repeat: &Repeat, pass: u64) {
+        if let Some(name) = &repeat.bind {
+            self.bindings.bind(&name.value, Node::Number(pass));
+        }
+    }
+
+    /// When the first of the present steps gives up.
+    pub(super) fn next_deadline(&self) -> Moment {
+        let steps = self.tracks.iter().filter(|t| t.waiting.is_some()).map(|t| t.deadline);
+        steps.min().unwrap_or(self.deadline).min(self.deadline)
+    }
+}
+
+impl Track<'_> {
+    /// Whether a barrier of that name is still before it, or where it stands.
+    pub(super) fn step_names_barrier(&self, name: &str) -> bool {
+        self.frames
+            .iter()
+            .any(|frame| frame.steps.iter().skip(frame.next).any(|step| has_barrier(step, name)))
+    }
+}
+
+fn has_barrier(step: &At<Step>, name: &str) -> bool {
+    match &step.value {
+        Step::Barrier(barrier) => barrier.value == name,
+        Step::Repeat(repeat) => repeat.steps.iter().any(|step| has_barrier(step, name)),
+        _ => false,
+    }
+}
