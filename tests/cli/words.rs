@@ -174,9 +174,11 @@ fn a_reader_that_goes_away() {
 #[test]
 fn the_schema() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/scenario.schema.json");
-    assert_eq!(
-        Place::empty().vuh(&["schema"]).code(0).out,
-        std::fs::read_to_string(path).unwrap()
+    let printed = Place::empty().vuh(&["schema"]).code(0).out;
+    // without the texts: they are long, and the schema's own test shows the difference
+    assert!(
+        printed == std::fs::read_to_string(path).unwrap(),
+        "VUH_BLESS=1 cargo test --lib schema writes the file anew"
     );
 }
 
