@@ -12,7 +12,7 @@ use super::resolve::{self, Player, Unready};
 use super::run::Run;
 use crate::judge::acks;
 use crate::judge::checks;
-use crate::judge::matcher::ExitMatch;
+use crate::judge::matcher::{ExitMatch, Matcher};
 use crate::judge::outcome::{Failure, Outcome, PeerRun};
 use crate::judge::value::mismatch;
 use crate::judge::verdict::{FailKind, Verdict};
@@ -24,6 +24,7 @@ use crate::sys::child::Exit;
 use crate::sys::clock::Clock;
 use crate::sys::poll::{Interest, wait};
 use crate::sys::process_table;
+use crate::trace::Timeline;
 use crate::wire::{Channel, Party, Value};
 
 /// How long a process may take to end once it was asked to.
@@ -205,10 +206,7 @@ impl Run<'_> {
         &self,
         chain: &[PatternRef],
         span: Span,
-        check: fn(
-            &crate::trace::Timeline,
-            &[crate::judge::matcher::Matcher],
-        ) -> std::result::Result<(), (usize, String)>,
+        check: fn(&Timeline, &[Matcher]) -> checks::Verdict,
     ) -> Result<()> {
         let matchers: Result<Vec<_>> = chain.iter().map(|p| self.matcher(&p.0.value, p.0.span)).collect();
         let matchers = matchers?;

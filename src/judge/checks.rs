@@ -11,8 +11,11 @@ pub fn find<'a>(timeline: &'a Timeline, matcher: &'a Matcher) -> impl Iterator<I
         .map(|(seq, _)| seq)
 }
 
+/// What a check over a chain of matchers finds: the index of the culprit, and what is wrong.
+pub type Verdict = Result<(), (usize, String)>;
+
 /// Each is there, and the first of each comes after the first of the one before. The error names the culprit by index.
-pub fn order(timeline: &Timeline, chain: &[Matcher]) -> Result<(), (usize, String)> {
+pub fn order(timeline: &Timeline, chain: &[Matcher]) -> Verdict {
     let mut last: Option<Seq> = None;
     for (i, matcher) in chain.iter().enumerate() {
         let Some(first) = find(timeline, matcher).next() else {
@@ -27,7 +30,7 @@ pub fn order(timeline: &Timeline, chain: &[Matcher]) -> Result<(), (usize, Strin
 }
 
 /// Whenever the last happens, all others have happened before; and it does happen.
-pub fn happens_before(timeline: &Timeline, chain: &[Matcher]) -> Result<(), (usize, String)> {
+pub fn happens_before(timeline: &Timeline, chain: &[Matcher]) -> Verdict {
     let Some((effect, causes)) = chain.split_last() else {
         return Ok(());
     };

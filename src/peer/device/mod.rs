@@ -11,7 +11,6 @@ pub mod net;
 mod pool;
 mod serve;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests;
 
 pub use error::DeviceError;

@@ -1,5 +1,4 @@
 //! The reference peers against each other, and each against a broken other side.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::os::fd::IntoRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
