@@ -40,6 +40,10 @@ impl Run<'_> {
                 let ring = step.ring.as_ref().map_or(Ok(0), |r| self.ring(r))?;
                 Command::Notify { ring }
             }
+            DriverAction::UsePairs => Command::NetSetPairs {
+                pairs: step.pairs.as_ref().map_or(Ok(1), |p| self.ring(p))?,
+                within: self.clock.until(self.deadline),
+            },
             action @ (DriverAction::Plug | DriverAction::Unplug) => {
                 let unplug = action == DriverAction::Unplug;
                 return Ok(Waiting::Calls {
@@ -154,6 +158,18 @@ impl Run<'_> {
             (Step::Qmp(qmp), result) => self.check_qmp(qmp, result, peer)?,
             (_, Err(error)) => return Err(self.qemu_failed(peer, &error, span)),
             (Step::Setup(_), Ok(_)) => self.read_up(at),
+            (
+                Step::Driver(Driver {
+                    pairs: Some(wanted), ..
+                }),
+                Ok(Outcome::Used(used)),
+            ) => {
+                // one status byte, VIRTIO_NET_OK is 0
+                if used.written != [0] {
+                    let message = "the device refused this number of queue pairs";
+                    return Err(Stop::wrong(Diagnostic::error(message).at(wanted.span)));
+                }
+            }
             (Step::Config(ConfigStep { is: Some(wanted), .. }), Ok(Outcome::Bytes(bytes))) => {
                 if bytes != wanted.value.0 {
                     let diagnostic = Diagnostic::error("the configuration space holds other bytes")
