@@ -75,8 +75,13 @@ impl Run<'_> {
             if let Some(command) = *id {
                 let taken = self.peers[peer.0].qemu.as_mut().and_then(|q| q.take(command));
                 let Some(result) = taken else { return Ok(false) };
-                result.map_err(|e| self.qemu_failed(peer, &e, span))?;
                 *id = None;
+                if matches!(&result, Err(error) if *at > 0 && is_busy(error)) {
+                    // the device's last reference goes a moment after its DEVICE_DELETED
+                    *id = self.plug_call(peer, *unplug, *at);
+                    continue;
+                }
+                result.map_err(|e| self.qemu_failed(peer, &e, span))?;
                 let removed_device = *unplug && *at == 0;
                 *at += 1;
                 if removed_device {
@@ -92,17 +97,23 @@ impl Run<'_> {
             if *unplug && *at == 1 && !self.qmp_event_since(peer, DEVICE_DELETED, *deleted_from) {
                 return Ok(false);
             }
-            let Some(qemu) = &mut self.peers[peer.0].qemu else {
+            *id = self.plug_call(peer, *unplug, *at);
+            if id.is_none() {
                 return Ok(true);
-            };
-            let calls = if *unplug { &qemu.unplug } else { &qemu.plug };
-            let Some(call) = calls.get(*at) else { return Ok(true) };
-            let command = Command::Qmp {
-                execute: call.execute.to_owned(),
-                arguments: call.arguments.clone(),
-            };
-            *id = Some(qemu.handle.submit(command));
+            }
         }
+    }
+
+    /// Submits one of the QMP calls that plug or unplug the device; `None` if there is no such call any more.
+    fn plug_call(&mut self, peer: PeerId, unplug: bool, at: usize) -> Option<CommandId> {
+        let qemu = self.peers[peer.0].qemu.as_mut()?;
+        let calls = if unplug { &qemu.unplug } else { &qemu.plug };
+        let call = calls.get(at)?;
+        let command = Command::Qmp {
+            execute: call.execute.to_owned(),
+            arguments: call.arguments.clone(),
+        };
+        Some(qemu.handle.submit(command))
     }
 
     fn qmp_event_since(&self, peer: PeerId, name: &str, from: Seq) -> bool {
@@ -242,6 +253,11 @@ impl Run<'_> {
                 .footer(error.to_string()),
         )
     }
+}
+
+/// QEMU says of a chardev that something still uses it.
+fn is_busy(error: &QemuError) -> bool {
+    matches!(error, QemuError::Qmp { description, .. } if description.ends_with("is busy"))
 }
 
 fn hex(bytes: &[u8]) -> String {
