@@ -45,6 +45,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
         failure: None,
         peers: Vec::new(),
         duration_ms: 0.0,
+        script_ms: 0.0,
         events: 0,
         messages: 0,
     };
@@ -82,7 +83,9 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             _ => fail(&mut outcome, FailKind::Harness, stop.diagnostic, plan, environment),
         },
         Ok(mut run) => {
-            let result = run.script().and_then(|()| run.checks());
+            let result = run.script();
+            outcome.script_ms = run.clock.now().ms();
+            let result = result.and_then(|()| run.checks());
             let ended = run.take_down(result.is_ok());
             run.report(result.and(ended), &mut outcome);
         }
