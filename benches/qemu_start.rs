@@ -73,10 +73,33 @@ fn bare_start() -> f64 {
     let qtest = UnixListener::bind(path("qtest")).expect("a socket");
     let start = Instant::now();
     let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-nodefaults", "-display", "none", "-accel", "tcg", "-M", "pc,memory-backend=mem", "-m", "256M"])
-        .args(["-object", "memory-backend-memfd,share=on,id=mem,size=256M", "-bios", "hlt.bin"])
-        .args(["-chardev", "socket,id=c0,path=vhost", "-netdev", "vhost-user,id=n0,chardev=c0"])
-        .args(["-device", "virtio-net-pci,netdev=n0,disable-legacy=on,mq=off,vectors=4,romfile="])
+        .args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-accel",
+            "tcg",
+            "-M",
+            "pc,memory-backend=mem",
+            "-m",
+            "256M",
+        ])
+        .args([
+            "-object",
+            "memory-backend-memfd,share=on,id=mem,size=256M",
+            "-bios",
+            "hlt.bin",
+        ])
+        .args([
+            "-chardev",
+            "socket,id=c0,path=vhost",
+            "-netdev",
+            "vhost-user,id=n0,chardev=c0",
+        ])
+        .args([
+            "-device",
+            "virtio-net-pci,netdev=n0,disable-legacy=on,mq=off,vectors=4,romfile=",
+        ])
         .args(["-qtest", "unix:qtest", "-qtest-log", "none"])
         .current_dir(directory.path())
         .stdin(Stdio::null())
@@ -127,7 +150,9 @@ fn drive(socket: UnixStream) {
     let mut lines = BufReader::new(socket.try_clone().expect("a socket can be cloned"));
     let mut socket = socket;
     let mut ask = |line: String| -> u64 {
-        socket.write_all(format!("{line}\n").as_bytes()).expect("qtest takes commands");
+        socket
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("qtest takes commands");
         loop {
             let mut answer = String::new();
             lines.read_line(&mut answer).expect("qtest answers");

@@ -405,6 +405,11 @@ impl Run<'_> {
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
             StopKind::Interrupted => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Insane => {
+                outcome.verdict = Verdict::Inconclusive;
+                let why = stop.diagnostic.one_line(&self.plan.sources);
+                outcome.reason = Some(format!("the sanity conversation failed: {why}"));
+            }
             StopKind::Fail(kind) => {
                 outcome.verdict = Verdict::Fail(kind);
                 outcome.failure = Some(Failure {
