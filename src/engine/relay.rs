@@ -248,6 +248,8 @@ impl Run<'_> {
             End::Remote(stream) => {
                 stream.queue(&bytes, fds, &split);
                 if stream.flush().is_err() {
+                    // what it said before it closed is in the socket still
+                    self.read_stream(link, channel, to);
                     self.close_side(link, channel, to, 0);
                 }
             }
