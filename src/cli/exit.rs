@@ -21,7 +21,7 @@ Exit codes:
     5  none failed, but some are inconclusive
     6  something passed that is known to fail
    10  a peer could not be started, and nothing else failed
-   70  a fault of the harness itself
+   70  a fault of the harness itself, or a report that could not be written
   130  interrupted";
 
 /// How `vuh` ends.
@@ -44,7 +44,7 @@ pub enum Exit {
     UnexpectedPass = 6,
     /// A peer could not be started, and nothing else failed.
     NotStarted = 10,
-    /// A fault of the harness itself.
+    /// A fault of the harness itself, or a report that could not be written.
     HarnessFault = 70,
     /// Stopped by a signal.
     Interrupted = 130,
@@ -95,10 +95,13 @@ impl Exit {
             Some(EnvironmentError::Peer { .. }) => return Exit::Usage,
             None => {}
         }
-        if error.is::<UsageError>() || error.is::<ReportError>() {
-            return Exit::Usage;
+        match error.downcast_ref::<ReportError>() {
+            Some(ReportError::Create { .. }) => Exit::Usage,
+            // the results are lost for whoever reads the report, whatever they were
+            Some(ReportError::Write { .. }) => Exit::HarnessFault,
+            None if error.is::<UsageError>() => Exit::Usage,
+            None => Exit::HarnessFault,
         }
-        Exit::HarnessFault
     }
 }
 

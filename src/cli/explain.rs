@@ -147,9 +147,29 @@ fn show_message(message: &MessageSpec, out: &mut Console) {
     let section = section.split("\n#").next().unwrap_or_default().trim();
     let title = out.style().paint(Ink::Strong, message.name);
     out.line(format_args!(
-        "{title}  request {} on the {} channel\n\n{section}",
-        message.id, message.channel
+        "{title}  request {} on the {} channel\n\n{}",
+        message.id,
+        message.channel,
+        without_links(section)
     ));
+}
+
+/// `[name](#name)` as `name`.
+fn without_links(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once('[') {
+        let Some((name, target)) = link.split_once("](#") else {
+            break;
+        };
+        let Some((_, after)) = target.split_once(')') else {
+            break;
+        };
+        plain.push_str(before);
+        plain.push_str(name);
+        rest = after;
+    }
+    plain + rest
 }
 
 fn show_feature(feature: ProtocolFeature, out: &mut Console) {

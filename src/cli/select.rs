@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::fault::UsageError;
 use crate::scenario::{Plan, Settings};
-use crate::suite::discover::ROOT;
+use crate::suite::files::ROOT;
 use crate::suite::{Filter, Found, SelectError, find_files, load_all};
 
 /// What to select.

@@ -15,6 +15,8 @@ pub(super) struct Link {
     pub(super) channel: Socket,
     /// Connections it has had.
     pub(super) generation: u32,
+    /// The script asked for a connection. Otherwise a peer that connects on its own is left waiting in the backlog.
+    pub(super) awaited: bool,
     /// Our end of the channel, until the message that carries the other end is delivered.
     pub(super) channel_end: Option<OwnedFd>,
     /// XEN_MMAP is negotiated, which changes the layout of regions.
@@ -29,6 +31,7 @@ impl Link {
             main: Socket::default(),
             channel: Socket::default(),
             generation: 0,
+            awaited: false,
             channel_end: None,
             xen: false,
         }

@@ -9,14 +9,26 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_match, eval_num};
 use crate::sys::child::Exit;
 use crate::trace::PeerId;
-use crate::wire::{Channel, Dialect, Party, find};
+use crate::wire::{Channel, Dialect, Party, find, unassigned};
+
+const DIALECT: Dialect = Dialect::VhostUser;
 
 impl Run<'_> {
     /// The matcher of a pattern that stands at `span`.
     pub(super) fn matcher(&self, pattern: &Pattern, span: Span) -> Result<Matcher> {
         let channel = channel(pattern.channel.as_ref())?;
+        // the short forms of `order` name no channel: a name that only the back-end channel knows means that one
+        let named = pattern.message.as_ref().or(pattern.reply_to.as_ref());
+        let only_elsewhere =
+            named.filter(|n| pattern.channel.is_none() && find(DIALECT, &n.value, Some(channel)).is_err());
+        let channel = only_elsewhere
+            .and_then(|n| find(DIALECT, &n.value, None).ok())
+            .map_or(channel, |spec| spec.channel);
         let name = |name: &At<String>| {
-            find(Dialect::VhostUser, &name.value, Some(channel))
+            if let Some(id) = unassigned(DIALECT, &name.value, channel) {
+                return Ok((id, name.value.clone()));
+            }
+            find(DIALECT, &name.value, Some(channel))
                 .map(|spec| (spec.id, spec.name.to_owned()))
                 .map_err(|e| Stop::from_diagnostic(Diagnostic::error(e.to_string()).at(name.span)))
         };

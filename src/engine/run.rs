@@ -212,7 +212,9 @@ impl<'a> Run<'a> {
         }
         for (i, peer) in self.peers.iter().enumerate() {
             let id = PeerId(i);
-            if let super::peers::Attach::Listening(listener) = &peer.attach {
+            if let super::peers::Attach::Listening(listener) = &peer.attach
+                && self.is_awaited(peer)
+            {
                 add(std::os::fd::AsFd::as_fd(listener), false, Token::Listener(id));
             }
             if let Some(child) = &peer.child {

@@ -21,7 +21,7 @@ use crate::scenario::span::Span;
 use crate::sys::child::{Child, Spec};
 use crate::sys::{fd, socket};
 use crate::trace::{EventKind, LinkId, PeerId};
-use crate::wire::{Channel, Dialect, Party};
+use crate::wire::{Dialect, Party};
 
 impl Run<'_> {
     /// The link between two peers; made when it is first asked for.
@@ -168,12 +168,15 @@ impl Run<'_> {
     pub(super) fn is_dialling(&self) -> bool {
         self.peers
             .iter()
-            .any(|p| matches!(p.attach, Attach::Dialling(_)) && p.link.is_some() && !self.is_attached(p))
+            .any(|p| matches!(p.attach, Attach::Dialling(_)) && self.is_awaited(p))
     }
 
-    fn is_attached(&self, peer: &PeerState) -> bool {
-        peer.link
-            .is_some_and(|l| self.links[l.0].main.end_ref(peer.spec.party).is_open())
+    /// Whether a connection with this peer is to be made now.
+    pub(super) fn is_awaited(&self, peer: &PeerState) -> bool {
+        peer.link.is_some_and(|l| {
+            let link = &self.links[l.0];
+            link.awaited && !link.main.end_ref(peer.spec.party).is_open()
+        })
     }
 
     /// Tries to connect to peers that listen.
@@ -183,7 +186,7 @@ impl Run<'_> {
             let Attach::Dialling(path) = &state.attach else {
                 continue;
             };
-            if state.link.is_none() || self.is_attached(state) || state.has_ended() {
+            if !self.is_awaited(state) || state.has_ended() {
                 continue;
             }
             match socket::connect(path) {
@@ -210,13 +213,7 @@ impl Run<'_> {
     /// Makes a connected socket a peer's end of its link.
     fn attach(&mut self, peer: PeerId, stream: OwnedFd) {
         let party = self.peers[peer.0].spec.party;
-        let Some(link) = self.peers[peer.0].link else {
-            // started and not connected by the script yet
-            if let Attach::Idle = self.peers[peer.0].attach {
-                self.peers[peer.0].attach = Attach::Ready(stream);
-            }
-            return;
-        };
+        let Some(link) = self.peers[peer.0].link else { return };
         match Stream::new(stream, Dialect::VhostUser) {
             Ok(stream) => *self.links[link.0].main.end(party) = End::Remote(stream),
             Err(error) => {
@@ -233,14 +230,11 @@ impl Run<'_> {
             self.start(peer, span)?;
         }
         let state = &mut self.links[link.0];
-        for channel in Channel::ALL {
-            for party in [Party::FrontEnd, Party::BackEnd] {
-                state.socket(channel).queue(party).clear();
-            }
-        }
+        state.main.clear();
         state.channel.clear();
         state.channel_end = None;
         state.xen = false;
+        state.awaited = true;
         for (peer, party) in [(front, Party::FrontEnd), (back, Party::BackEnd)] {
             if self.peers[peer.0].spec.is_simulated() {
                 *self.links[link.0].main.end(party) = End::Local;
@@ -265,6 +259,7 @@ impl Run<'_> {
         if !self.links[link.0].is_connected() {
             return false;
         }
+        self.links[link.0].awaited = false;
         self.links[link.0].generation += 1;
         let generation = self.links[link.0].generation;
         self.record(None, Some(link), EventKind::Connected { generation });

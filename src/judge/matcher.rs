@@ -6,7 +6,7 @@ use super::value::{FeatureSpace, describe, main_field, mismatch};
 use crate::scenario::scalar::FieldMatch;
 use crate::sys::child::Exit;
 use crate::trace::{Event, EventKind, PeerId};
-use crate::wire::{Channel, Message, Value};
+use crate::wire::{Channel, Message, Payload, Value};
 
 /// Events that are read in their order, independent of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,6 +130,15 @@ impl Matcher {
             return Err(format!("need_reply is {}", if wanted { "not set" } else { "set" }));
         }
         for (path, condition) in &self.fields {
+            // the status of a reply that the table knows nothing about
+            if let (true, Payload::Raw(bytes)) = (path.is_empty(), &message.payload)
+                && let Some(number) = bytes.first_chunk::<8>().filter(|_| bytes.len() == 8)
+            {
+                match mismatch(&Value::U64(u64::from_ne_bytes(*number)), condition, self.space) {
+                    None => continue,
+                    Some(why) => return Err(format!("value {why}")),
+                }
+            }
             let name = if path.is_empty() {
                 main_field(&message.payload).ok_or_else(|| "its payload has no value".to_owned())?
             } else {

@@ -99,7 +99,7 @@ pub(super) fn check(name: &str, text: &str) {
 }
 
 /// Compares text with a checked-in file.
-pub(crate) fn check_file(path: &Path, text: &str) {
+pub(super) fn check_file(path: &Path, text: &str) {
     if std::env::var_os("VUH_BLESS").is_some() {
         std::fs::write(path, text).unwrap();
     }

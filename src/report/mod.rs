@@ -11,7 +11,7 @@ pub mod terminal;
 pub mod totals;
 
 #[cfg(test)]
-pub(crate) mod golden;
+mod golden;
 
 use std::io;
 use std::path::PathBuf;
@@ -40,12 +40,23 @@ pub trait Reporter {
 
 /// A report that cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("report {}: {message}", path.display())]
-pub struct ReportError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub message: String,
+pub enum ReportError {
+    /// Its file cannot be made: nothing was run yet.
+    #[error("report {}: {source}", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It could not be written in the end.
+    #[error("the report {} is not complete: {message}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
 }
 
 /// The file of a report, made before anything runs, so that a wrong path is known at once.
@@ -63,15 +74,12 @@ impl ReportFile {
     pub fn create(path: PathBuf) -> Result<Self, ReportError> {
         match std::fs::File::create(&path) {
             Ok(file) => Ok(Self { path, file }),
-            Err(error) => Err(ReportError {
-                path,
-                message: error.to_string(),
-            }),
+            Err(source) => Err(ReportError::Create { path, source }),
         }
     }
 
     fn fail(&self, error: impl ToString) -> ReportError {
-        ReportError {
+        ReportError::Write {
             path: self.path.clone(),
             message: error.to_string(),
         }

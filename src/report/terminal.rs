@@ -71,6 +71,8 @@ impl Terminal {
         };
         if watched {
             bar.set_draw_target(ProgressDrawTarget::stderr());
+            // so that the time goes on while a scenario takes long
+            bar.enable_steady_tick(std::time::Duration::from_millis(250));
             let template = "{bar:24} {pos}/{len} {elapsed} {wide_msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);

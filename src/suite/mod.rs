@@ -4,6 +4,7 @@
 pub mod coverage;
 pub mod discover;
 pub mod environment;
+pub mod files;
 pub mod filter;
 pub mod glob;
 pub mod machine;

@@ -204,7 +204,7 @@ fn catch_panics() {
                         .location()
                         .map(|l| format!(" ({}:{})", l.file(), l.line()))
                         .unwrap_or_default();
-                    *text = format!("{}{place}", info.payload_as_str().unwrap_or("no message"));
+                    *text = format!("{}{place}", message(info.payload()));
                 })
             });
             if kept.is_none() {
@@ -212,6 +212,14 @@ fn catch_panics() {
             }
         }));
     });
+}
+
+/// The text of a panic.
+fn message(payload: &dyn std::any::Any) -> &str {
+    let formatted = payload.downcast_ref::<String>().map(String::as_str);
+    formatted
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

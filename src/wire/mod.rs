@@ -29,7 +29,7 @@ pub use fields::{FieldError, Value};
 pub use header::{Header, flags};
 pub use layout::{Base, FieldSpec};
 pub use message::Message;
-pub use names::{UnknownName, find};
+pub use names::{UnknownName, find, unassigned};
 pub use notation::NotationError;
 pub use payload::{DecodeContext, Layout, Payload};
 pub use protocol::ProtocolFeature;

@@ -38,3 +38,9 @@ pub fn find(dialect: Dialect, name: &str, channel: Option<Channel>) -> Result<&'
         }
     })
 }
+
+/// The id of a request that the table does not know, written `request 99`, as [`Message::name`](super::Message::name) prints it.
+pub fn unassigned(dialect: Dialect, name: &str, channel: Channel) -> Option<u32> {
+    let id = name.trim().strip_prefix("request ")?.trim().parse().ok()?;
+    super::table::spec(dialect, channel, id).is_none().then_some(id)
+}

@@ -58,6 +58,9 @@ impl Cx<'_> {
         sender: Option<(&At<String>, Party)>,
     ) -> Option<&'static MessageSpec> {
         let wanted = self.channel(channel)?;
+        if crate::wire::unassigned(DIALECT, &name.value, wanted).is_some() {
+            return None;
+        }
         let found = crate::wire::find(DIALECT, &name.value, Some(wanted));
         if let (Ok(spec), Some((peer, party))) =
             (found.or_else(|_| crate::wire::find(DIALECT, &name.value, None)), sender)
@@ -86,6 +89,9 @@ impl Cx<'_> {
         sender: Option<(&At<String>, Party)>,
     ) -> Option<&'static MessageSpec> {
         let wanted = self.channel(channel)?;
+        if crate::wire::unassigned(DIALECT, &name.value, wanted).is_some() {
+            return None;
+        }
         let found = crate::wire::find(DIALECT, &name.value, Some(wanted));
         if let (Ok(spec), Some((peer, party))) =
             (found.or_else(|_| crate::wire::find(DIALECT, &name.value, None)), sender)

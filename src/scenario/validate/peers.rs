@@ -127,6 +127,7 @@ impl<'a> Cx<'a> {
                     .help("put `{socket}` where the socket's path belongs, or `{fd}` for an open descriptor"),
             );
         } else if peer.kind == Kind::Process
+            && !BUILT_IN.contains(&value.as_str())
             && let Some(meant) = nearest(value, BUILT_IN)
         {
             self.report(

@@ -1,0 +1,211 @@
+//! What runs come to, by exit code.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+use vhost_user_harness::report::json::JsonReport;
+
+use super::*;
+
+const FAILS: &str = "\
+peers:
+  front: {frontend: simulated, device: net}
+  back: {backend: simulated, device: net}
+steps:
+  - connect: {from: front, to: back}
+  - send: {from: front, message: GET_FEATURES}
+  - expect: {from: front, message: SET_OWNER}
+";
+
+const HANGS: &str = "\
+peers:
+  front: {frontend: simulated, device: net}
+  back: {backend: simulated, device: net}
+timeout: 100 ms
+steps:
+  - connect: {from: front, to: back}
+  - expect: {from: back, channel: backend, message: CONFIG_CHANGE_MSG}
+";
+
+/// Broken: a run in which all passed is not green.
+#[test]
+fn all_passed() {
+    let place = Place::with(&[("link/a", PASSES), ("link/b", PASSES)]);
+    let run = place
+        .vuh(&["run", "-j", "1"])
+        .code(0)
+        .out("2 passed: 2 on simulated and embedded peers");
+    assert!(run.out.starts_with("pass   link/a "), "{}", run.out);
+    assert!(
+        !run.out.contains('\u{1b}') && run.err.is_empty(),
+        "{}{}",
+        run.out,
+        run.err
+    );
+    place.vuh(&["run", "scenarios/link/a.yaml"]).code(0).out("1 passed");
+    place.vuh(&["run", "scenarios"]).code(0).out("2 passed");
+}
+
+/// Broken: a failure is not red, or does not show what a person needs.
+#[test]
+fn one_failed() {
+    let place = Place::with(&[("link/a", PASSES), ("link/b", FAILS)]);
+    place
+        .vuh(&["run"])
+        .code(1)
+        .out("1 passed")
+        .out("1 failed: 1 wrong")
+        .out("--> scenarios/link/b.yaml:9:")
+        .out("expected  ")
+        .out("actual    ")
+        .out("run again:\n    vuh run link/b\n");
+}
+
+/// Broken: a wait without end, or a hang that is not told from a wrong answer.
+#[test]
+fn a_hang() {
+    Place::with(&[("link/a", HANGS)])
+        .vuh(&["run"])
+        .code(1)
+        .out("1 failed: 1 hang");
+}
+
+/// Broken: the command that a failure prints cannot be found again from outside of the scenarios' folder.
+#[test]
+fn run_again_with_another_root() {
+    let place = Place::empty();
+    place.write(
+        "mine/link/b.yaml",
+        &format!("scenario: link/b\nabout: A made-up scenario.\n{FAILS}"),
+    );
+    place
+        .vuh(&["run", "mine"])
+        .code(1)
+        .out("    vuh run --root mine link/b\n");
+    place.vuh(&["run", "--root", "mine", "link/b"]).code(1).out("1 failed");
+}
+
+/// Broken: a machine without peers turns green, or red although others passed.
+#[test]
+fn skips() {
+    let place = Place::with(&[("frontend/a", NEEDS_QEMU), ("link/a", PASSES)]);
+    let without_peers = |words: &[&str]| {
+        let output = place.command(words).env("PATH", place.path("bin")).output().unwrap();
+        said(output)
+    };
+    let reason = "qemu-system-x86_64 is not installed (scripts/install-peers brings it)";
+    without_peers(&["run"])
+        .code(0)
+        .out("1 passed")
+        .out("1 skipped:")
+        .out(reason);
+    without_peers(&["run", "frontend/a"])
+        .code(4)
+        .out("0 passed")
+        .out(reason);
+    without_peers(&["run", "--require", "qemu"])
+        .code(10)
+        .out("1 failed: 1 start")
+        .out("is required");
+}
+
+/// Broken: a peer that cannot be started is not told from one that does something wrong.
+#[test]
+fn a_peer_that_cannot_be_started() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    place.write("no-program", "this is no program\n");
+    let path = place.path("no-program");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    // a script without an interpreter: found, executable, and refused by the kernel
+    place
+        .vuh(&["run", "--backend", &format!("{} {{socket}}", path.display())])
+        .code(10)
+        .out("1 failed: 1 start");
+}
+
+/// Broken: a known failure is red, or a repaired one stays unnoticed.
+#[test]
+fn known_failures() {
+    let known = |text: &str| format!("expected_fail: known to be wrong\n{text}");
+    let place = Place::with(&[("link/a", &known(FAILS)), ("link/b", &known(PASSES))]);
+    place
+        .vuh(&["run", "link/a"])
+        .code(0)
+        .out("1 failed as expected")
+        .out("known to be wrong");
+    place.vuh(&["run"]).code(6).out("1 passed although known to fail");
+}
+
+/// Broken: the reports are not written, or say something else than the terminal.
+#[test]
+fn reports() {
+    let place = Place::with(&[("link/a", PASSES), ("link/b", FAILS)]);
+    place
+        .vuh(&["run", "--report", "json:report.json", "--report", "junit:report.xml"])
+        .code(1);
+    let report = JsonReport::parse(&std::fs::read_to_string(place.path("report.json")).unwrap()).unwrap();
+    assert_eq!((report.totals.pass, report.totals.fail), (1, 1));
+    let failed = &report.scenarios[1];
+    assert_eq!(
+        (failed.verdict.as_str(), failed.fail_kind.as_deref()),
+        ("fail", Some("wrong"))
+    );
+    let location = failed.failure.as_ref().unwrap().location.as_ref().unwrap();
+    assert_eq!((location.file.as_str(), location.line), ("scenarios/link/b.yaml", 9));
+    let xml = std::fs::read_to_string(place.path("report.xml")).unwrap();
+    assert!(
+        xml.contains(r#"tests="2" skipped="0" failures="1" errors="0""#),
+        "{xml}"
+    );
+}
+
+/// Broken: results that nobody can read count as green.
+#[test]
+fn a_report_that_cannot_be_written() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    place
+        .vuh(&["run", "--report", "json:/dev/full"])
+        .code(70)
+        .out("1 passed")
+        .err("is not complete");
+}
+
+/// Broken: Ctrl-C leaves peers behind, loses the summary, or looks like a pass.
+#[test]
+fn an_interrupt() {
+    let place = Place::with(&[("link/a", PASSES), ("link/b", PASSES)]);
+    let fifo = place.path("started");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    // a peer that says when it runs, and never connects
+    place.write(
+        "peer",
+        &format!("#!/bin/sh\necho $$ > '{}'\nexec sleep 600\n", fifo.display()),
+    );
+    std::fs::set_permissions(place.path("peer"), PermissionsExt::from_mode(0o755)).unwrap();
+    let peer = format!("{} {{socket}}", place.path("peer").display());
+    let words = ["run", "-j", "1", "--timeout", "60 s", "--backend", &peer];
+    let vuh = place
+        .command(&words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, started) = mpsc::channel();
+    std::thread::spawn(move || sender.send(std::fs::read_to_string(fifo)));
+    let pid = started
+        .recv_timeout(Duration::from_secs(30))
+        .expect("the peer is started")
+        .unwrap();
+    kill(Pid::from_raw(vuh.id() as i32), Signal::SIGINT).unwrap();
+    said(vuh.wait_with_output().unwrap())
+        .code(130)
+        .out("1 not run: interrupted");
+    assert!(
+        !Path::new(&format!("/proc/{}", pid.trim())).exists(),
+        "the peer is still there"
+    );
+}
