@@ -832,6 +832,9 @@ pub struct Driver {
     /// `notify`: the ring.
     #[serde(default)]
     pub ring: Option<At<Num>>,
+    /// `use-pairs`: how many queue pairs.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,
@@ -847,6 +850,8 @@ pub enum DriverAction {
     Reset,
     /// Writes a ring's notify register.
     Notify,
+    /// Net: tells the device, over the control queue, how many queue pairs are in use from now on.
+    UsePairs,
     /// Adds the device over QMP (of a QEMU with `plugged: false`, or again after `unplug`).
     Plug,
     /// Removes the device over QMP, and plays the guest that lets go of it.

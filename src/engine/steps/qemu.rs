@@ -40,6 +40,10 @@ impl Run<'_> {
                 let ring = step.ring.as_ref().map_or(Ok(0), |r| self.ring(r))?;
                 Command::Notify { ring }
             }
+            DriverAction::UsePairs => Command::NetSetPairs {
+                pairs: step.pairs.as_ref().map_or(Ok(1), |p| self.ring(p))?,
+                within: self.clock.until(self.deadline),
+            },
             action @ (DriverAction::Plug | DriverAction::Unplug) => {
                 let unplug = action == DriverAction::Unplug;
                 return Ok(Waiting::Calls {
@@ -71,8 +75,13 @@ impl Run<'_> {
             if let Some(command) = *id {
                 let taken = self.peers[peer.0].qemu.as_mut().and_then(|q| q.take(command));
                 let Some(result) = taken else { return Ok(false) };
-                result.map_err(|e| self.qemu_failed(peer, &e, span))?;
                 *id = None;
+                if matches!(&result, Err(error) if *at > 0 && is_busy(error)) {
+                    // the device's last reference goes a moment after its DEVICE_DELETED
+                    *id = self.plug_call(peer, *unplug, *at);
+                    continue;
+                }
+                result.map_err(|e| self.qemu_failed(peer, &e, span))?;
                 let removed_device = *unplug && *at == 0;
                 *at += 1;
                 if removed_device {
@@ -88,17 +97,23 @@ impl Run<'_> {
             if *unplug && *at == 1 && !self.qmp_event_since(peer, DEVICE_DELETED, *deleted_from) {
                 return Ok(false);
             }
-            let Some(qemu) = &mut self.peers[peer.0].qemu else {
+            *id = self.plug_call(peer, *unplug, *at);
+            if id.is_none() {
                 return Ok(true);
-            };
-            let calls = if *unplug { &qemu.unplug } else { &qemu.plug };
-            let Some(call) = calls.get(*at) else { return Ok(true) };
-            let command = Command::Qmp {
-                execute: call.execute.to_owned(),
-                arguments: call.arguments.clone(),
-            };
-            *id = Some(qemu.handle.submit(command));
+            }
         }
+    }
+
+    /// Submits one of the QMP calls that plug or unplug the device; `None` if there is no such call any more.
+    fn plug_call(&mut self, peer: PeerId, unplug: bool, at: usize) -> Option<CommandId> {
+        let qemu = self.peers[peer.0].qemu.as_mut()?;
+        let calls = if unplug { &qemu.unplug } else { &qemu.plug };
+        let call = calls.get(at)?;
+        let command = Command::Qmp {
+            execute: call.execute.to_owned(),
+            arguments: call.arguments.clone(),
+        };
+        Some(qemu.handle.submit(command))
     }
 
     fn qmp_event_since(&self, peer: PeerId, name: &str, from: Seq) -> bool {
@@ -154,6 +169,18 @@ impl Run<'_> {
             (Step::Qmp(qmp), result) => self.check_qmp(qmp, result, peer)?,
             (_, Err(error)) => return Err(self.qemu_failed(peer, &error, span)),
             (Step::Setup(_), Ok(_)) => self.read_up(at),
+            (
+                Step::Driver(Driver {
+                    pairs: Some(wanted), ..
+                }),
+                Ok(Outcome::Used(used)),
+            ) => {
+                // one status byte, VIRTIO_NET_OK is 0
+                if used.written != [0] {
+                    let message = "the device refused this number of queue pairs";
+                    return Err(Stop::wrong(Diagnostic::error(message).at(wanted.span)));
+                }
+            }
             (Step::Config(ConfigStep { is: Some(wanted), .. }), Ok(Outcome::Bytes(bytes))) => {
                 if bytes != wanted.value.0 {
                     let diagnostic = Diagnostic::error("the configuration space holds other bytes")
@@ -226,6 +253,11 @@ impl Run<'_> {
                 .footer(error.to_string()),
         )
     }
+}
+
+/// QEMU says of a chardev that something still uses it.
+fn is_busy(error: &QemuError) -> bool {
+    matches!(error, QemuError::Qmp { description, .. } if description.ends_with("is busy"))
 }
 
 fn hex(bytes: &[u8]) -> String {

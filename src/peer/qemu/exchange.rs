@@ -239,6 +239,8 @@ pub struct Used {
     pub len: u32,
     /// The writable segments' content, up to `len` bytes.
     pub written: Vec<u8>,
+    /// Guest address of the last byte that the device could write, if it could write any.
+    pub last: Option<u64>,
 }
 
 /// A block request's answer.

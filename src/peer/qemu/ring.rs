@@ -20,6 +20,8 @@ pub(super) const BUFFER_BYTES: u32 = 4096;
 const DESC_NEXT: u16 = 1;
 const DESC_WRITE: u16 = 2;
 const PAGE: u64 = 4096;
+/// A status byte before the device has answered.
+const STATUS_UNSET: u8 = 0xff;
 
 /// Lays a ring out at `at`. The second value is the first address after it and its buffers.
 pub(super) fn lay_out(ring: u16, size: u16, at: u64) -> (RingPlace, u64) {
@@ -143,7 +145,8 @@ impl SplitRing {
             desc.extend_from_slice(&next.copied().unwrap_or(0).to_le_bytes());
             if piece.flags & DESC_WRITE != 0 {
                 writable.push((address, piece.len));
-            } else {
+            }
+            if !piece.bytes.is_empty() {
                 writes.push((address, piece.bytes));
             }
             writes.push((self.place.desc + 16 * u64::from(descriptors[at]), desc));
@@ -197,6 +200,10 @@ impl SplitRing {
         self.used_index = self.used_index.wrapping_add(1);
         self.free.extend(chain.descriptors.iter().rev());
         let room: u64 = chain.writable.iter().map(|&(_, len)| u64::from(len)).sum();
+        let last = chain
+            .writable
+            .last()
+            .map(|&(address, len)| address + u64::from(len) - 1);
         if u64::from(len) > room {
             return Err(self.broken(format!(
                 "chain {id} came back with {len} bytes written, it has room for {room}"
@@ -211,7 +218,12 @@ impl SplitRing {
             }
             rest = after;
         }
-        Ok(Used { head, len, written })
+        Ok(Used {
+            head,
+            len,
+            written,
+            last,
+        })
     }
 
     fn buffer(&self, descriptor: u16) -> u64 {
@@ -243,7 +255,8 @@ fn pieces(chain: &Chain) -> Vec<Piece> {
     });
     readable
         .chain(writable.map(|len| Piece {
-            bytes: Vec::new(),
+            // room for one byte is a status byte: it begins as what no device answers
+            bytes: if len == 1 { vec![STATUS_UNSET] } else { Vec::new() },
             len,
             flags: DESC_WRITE,
         }))
@@ -323,10 +336,29 @@ mod tests {
             [Used {
                 head: 0,
                 len: 3,
-                written: vec![9; 3]
+                written: vec![9; 3],
+                last: Some(buffer + 99),
             }]
         );
         assert_eq!((ring.free(), memory.u16(place.avail + 4 + 8)), (4, 1));
+    }
+
+    /// Broken: a status byte that the device never wrote passes for the one of an earlier request, or is looked for in the
+    /// wrong place when the device counts fewer bytes as written than lie before it.
+    #[test]
+    fn a_status_byte_is_unset_until_the_device_answers() {
+        let (mut memory, mut ring) = ring();
+        let chain = Chain {
+            readable: vec![vec![7]],
+            writable: vec![100, 1],
+        };
+        let status = ring.buffer(2);
+        memory.write_in_order(&[(status, vec![0])]).unwrap();
+        ring.submit(&mut memory, &chain).unwrap();
+        memory.use_chain(ring.place(), 0, 1);
+        let used = ring.poll(&mut memory).unwrap();
+        assert_eq!(used[0].last, Some(status));
+        assert_eq!(memory.0[status as usize], STATUS_UNSET);
     }
 
     /// Broken: indices go wrong where the ring or the 16-bit counter wraps.

@@ -305,7 +305,11 @@ impl Session {
                 |waiting: &Waiting| waiting.ring == ring && waiting.chain.is_some_and(|(head, _)| head == used.head);
             if let Some(index) = self.waiting.iter().position(owner) {
                 let waiting = self.waiting.remove(index);
-                results.push((waiting.id, answer(ring, waiting.chain, used)));
+                let answer = match waiting.chain {
+                    Some((_, Wanted::Blk)) => self.blk_answer(ring, used).map(Outcome::Blk),
+                    _ => Ok(Outcome::Used(used)),
+                };
+                results.push((waiting.id, answer));
             } else if self.receivers.contains_key(&ring) {
                 self.receive(ring, &used)?;
             }
@@ -313,6 +317,25 @@ impl Session {
         }
         self.hand_out_frames(ring, results);
         Ok(())
+    }
+
+    /// The status byte is the last of the chain. A device that has failed may count fewer bytes as written than lie before
+    /// it (implementations differ), so it is read where it is.
+    fn blk_answer(&mut self, ring: u16, used: Used) -> Result<BlkAnswer, QemuError> {
+        let Used { len, written, last, .. } = used;
+        let mut data = written;
+        let last = last.ok_or_else(|| QemuError::RingBroken {
+            ring,
+            what: "a block request came back without its status byte".into(),
+        })?;
+        let mut status = [0];
+        self.client.read(last, &mut status)?;
+        data.pop();
+        Ok(BlkAnswer {
+            status: status[0],
+            data,
+            len,
+        })
     }
 
     /// Joins the buffers of a frame and takes its header off.
@@ -434,20 +457,4 @@ fn blk_chain(request: BlkRequest) -> Chain {
         readable: vec![header, data],
         writable: vec![room, 1],
     }
-}
-
-fn answer(ring: u16, chain: Option<(u16, Wanted)>, used: Used) -> Result<Outcome, QemuError> {
-    let Some((_, Wanted::Blk)) = chain else {
-        return Ok(Outcome::Used(used));
-    };
-    let mut data = used.written;
-    let status = data.pop().ok_or_else(|| QemuError::RingBroken {
-        ring,
-        what: "a block request came back without its status byte".into(),
-    })?;
-    Ok(Outcome::Blk(BlkAnswer {
-        status,
-        data,
-        len: used.len,
-    }))
 }

@@ -269,5 +269,7 @@ impl<'a> Cx<'a> {
         let action = driver.action.span;
         let ring = driver.action.value == DriverAction::Notify;
         self.wanted("ring", ring, driver.ring.as_ref().map(|r| r.span), action);
+        let pairs = driver.action.value == DriverAction::UsePairs;
+        self.wanted("pairs", pairs, driver.pairs.as_ref().map(|p| p.span), action);
     }
 }
