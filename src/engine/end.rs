@@ -45,6 +45,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
         failure: None,
         peers: Vec::new(),
         duration_ms: 0.0,
+        script_ms: 0.0,
         events: 0,
         messages: 0,
     };
@@ -82,7 +83,9 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             _ => fail(&mut outcome, FailKind::Harness, stop.diagnostic, plan, environment),
         },
         Ok(mut run) => {
-            let result = run.script().and_then(|()| run.checks());
+            let result = run.script();
+            outcome.script_ms = run.clock.now().ms();
+            let result = result.and_then(|()| run.checks());
             let ended = run.take_down(result.is_ok());
             run.report(result.and(ended), &mut outcome);
         }
@@ -402,6 +405,11 @@ impl Run<'_> {
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
             StopKind::Interrupted => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Insane => {
+                outcome.verdict = Verdict::Inconclusive;
+                let why = stop.diagnostic.one_line(&self.plan.sources);
+                outcome.reason = Some(format!("the sanity conversation failed: {why}"));
+            }
             StopKind::Fail(kind) => {
                 outcome.verdict = Verdict::Fail(kind);
                 outcome.failure = Some(Failure {

@@ -17,6 +17,8 @@ pub(super) enum StopKind {
     Fail(FailKind),
     Unsupported,
     Interrupted,
+    /// What had to work for the case to mean something did not.
+    Insane,
 }
 
 /// What steps return.

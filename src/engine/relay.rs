@@ -54,7 +54,22 @@ impl Run<'_> {
         }
     }
 
-    /// Reads what a real peer has sent, and sends what there was no room for.
+    /// Streams on which a piece of a message waits until the one before it has been read.
+    pub(super) fn streams_with_pieces(&self) -> Vec<(LinkId, Channel, Party)> {
+        let mut found = Vec::new();
+        for (i, link) in self.links.iter().enumerate() {
+            for channel in Channel::ALL {
+                let socket = link.socket_ref(channel);
+                let waits =
+                    |party: &Party| matches!(socket.end_ref(*party), End::Remote(stream) if stream.waits_for_reader());
+                let parties = [Party::FrontEnd, Party::BackEnd].into_iter().filter(waits);
+                found.extend(parties.map(|party| (LinkId(i), channel, party)));
+            }
+        }
+        found
+    }
+
+    /// Reads what a real peer has sent, and sends what it was not ready for.
     pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) {
         let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else {
             return;
@@ -177,6 +192,10 @@ impl Run<'_> {
             if held.is_some_and(|name| self.holds.iter().any(|h| h.name == name)) {
                 return false;
             }
+        } else if matches!(self.links[link.0].socket(channel).end(from.other()), End::Remote(s) if s.waits_for_reader())
+        {
+            // what was sent before the close goes first
+            return false;
         }
         let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else {
             return false;
@@ -248,6 +267,8 @@ impl Run<'_> {
             End::Remote(stream) => {
                 stream.queue(&bytes, fds, &split);
                 if stream.flush().is_err() {
+                    // what it said before it closed is in the socket still
+                    self.read_stream(link, channel, to);
                     self.close_side(link, channel, to, 0);
                 }
             }

@@ -30,6 +30,9 @@ use crate::wire::{Channel, DeviceKind, Party, ProtocolFeature};
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
 /// How often a socket path is tried while its process comes up. The kernel has no way to wait for a listener.
 pub(super) const DIAL_INTERVAL_MS: u64 = 2;
+/// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
+/// The kernel has no way to wait for that either.
+const PIECE_INTERVAL_MS: u64 = 1;
 /// Memory slots of a simulated back-end.
 const MEMORY_SLOTS: u64 = 32;
 /// VIRTIO_F_VERSION_1 and VIRTIO_RING_F_INDIRECT_DESC.
@@ -150,6 +153,10 @@ impl<'a> Run<'a> {
         if self.is_dialling() {
             wake = wake.min(now.plus_ms(DIAL_INTERVAL_MS));
         }
+        let pieces = self.streams_with_pieces();
+        if !pieces.is_empty() {
+            wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
+        }
         let ready = {
             let interests = self.interests();
             wait(&interests, Some(self.clock.until(wake)))
@@ -168,6 +175,9 @@ impl<'a> Run<'a> {
         }
         for token in ready {
             self.take_in(token);
+        }
+        for (link, channel, party) in pieces {
+            self.read_stream(link, channel, party);
         }
         let now = self.clock.now();
         let (due, later): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(at, ..)| *at <= now);

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::failure::Result;
+use super::failure::{Result, Stop, StopKind};
 use super::run::Run;
 use super::steps::Waiting;
 use crate::judge::matcher::{Matcher, Stream};
+use crate::judge::verdict::FailKind;
 use crate::scenario::eval_num;
 use crate::scenario::model::{Repeat, Step};
 use crate::scenario::scalar::Node;
@@ -44,6 +45,8 @@ struct Frame<'a> {
     steps: &'a [At<Step>],
     next: usize,
     repeat: Option<(&'a Repeat, u64, u64)>,
+    /// The steps are ordinary conversation around a negative case.
+    sanity: bool,
 }
 
 impl<'a> Track<'a> {
@@ -54,6 +57,7 @@ impl<'a> Track<'a> {
                 steps,
                 next: 0,
                 repeat: None,
+                sanity: false,
             }],
             cursors: BTreeMap::new(),
             floor: Seq(0),
@@ -99,7 +103,7 @@ impl<'a> Run<'a> {
         let mut at = 0;
         // tracks may be added on the way
         while at < self.tracks.len() {
-            while self.advance_track(at)? {
+            while self.advance_track(at).map_err(|stop| self.tracks[at].judge(stop))? {
                 moved = true;
                 self.relay();
             }
@@ -114,6 +118,16 @@ impl<'a> Run<'a> {
         };
         if let Step::Repeat(repeat) = &step.value {
             return self.enter_repeat(at, repeat);
+        }
+        if let (Step::Sanity(steps), Some(frame)) = (&step.value, self.tracks[at].frames.last_mut()) {
+            frame.next += 1;
+            self.tracks[at].frames.push(Frame {
+                steps,
+                next: 0,
+                repeat: None,
+                sanity: true,
+            });
+            return Ok(true);
         }
         if self.tracks[at].waiting.is_none() {
             self.record(
@@ -156,6 +170,7 @@ impl<'a> Run<'a> {
                 steps: &repeat.steps,
                 next: 0,
                 repeat: Some((repeat, 0, times)),
+                sanity: false,
             });
         }
         Ok(true)
@@ -194,6 +209,18 @@ impl<'a> Run<'a> {
 }
 
 impl Track<'_> {
+    /// A failure of the ordinary conversation around a case is no verdict on the case.
+    fn judge(&self, mut stop: Box<Stop>) -> Box<Stop> {
+        let about_peer = matches!(
+            stop.kind,
+            StopKind::Fail(FailKind::Wrong | FailKind::Hang | FailKind::Crash)
+        );
+        if about_peer && self.frames.iter().any(|frame| frame.sanity) {
+            stop.kind = StopKind::Insane;
+        }
+        stop
+    }
+
     /// Whether a barrier of that name is still before it, or where it stands.
     pub(super) fn step_names_barrier(&self, name: &str) -> bool {
         self.frames
@@ -206,6 +233,7 @@ fn has_barrier(step: &At<Step>, name: &str) -> bool {
     match &step.value {
         Step::Barrier(barrier) => barrier.value == name,
         Step::Repeat(repeat) => repeat.steps.iter().any(|step| has_barrier(step, name)),
+        Step::Sanity(steps) => steps.iter().any(|step| has_barrier(step, name)),
         _ => false,
     }
 }

@@ -26,6 +26,8 @@ pub struct Outcome {
     pub peers: Vec<PeerRun>,
     /// How long it took, in milliseconds.
     pub duration_ms: f64,
+    /// How long the script itself took, from the first step to the last, in milliseconds.
+    pub script_ms: f64,
     /// Events on its timeline.
     pub events: usize,
     /// Messages among them.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::socket::{receive, send};
+use crate::sys::socket::{is_drained, receive, send};
 use crate::wire::{Dialect, Header};
 
 /// The largest payload that the harness takes from a peer. The largest of the specification is 2056 bytes; real programs
@@ -64,6 +64,8 @@ struct Piece {
     bytes: Vec<u8>,
     sent: usize,
     fds: Vec<OwnedFd>,
+    /// It follows another piece of the same message, and is not to run together with it.
+    apart: bool,
 }
 
 impl Stream {
@@ -108,7 +110,8 @@ impl Stream {
         incoming
     }
 
-    /// Queues bytes, cut into pieces that end at the given offsets; descriptors go with the first byte.
+    /// Queues bytes, cut into pieces that end at the given offsets; descriptors go with the first byte. A piece is sent
+    /// once the other side has read the one before it, so that it has to put them together.
     pub fn queue(&mut self, bytes: &[u8], fds: Vec<OwnedFd>, split: &[usize]) {
         let mut fds = Some(fds);
         let mut start = 0;
@@ -124,6 +127,7 @@ impl Stream {
                     bytes,
                     sent: 0,
                     fds: fds.take().unwrap_or_default(),
+                    apart: start > 0,
                 });
                 start = end;
             }
@@ -133,6 +137,9 @@ impl Stream {
     /// Sends what is queued, as far as there is room. An error means that the other side is gone.
     pub fn flush(&mut self) -> io::Result<()> {
         while let Some(piece) = self.out.front_mut() {
+            if piece.apart && piece.sent == 0 && !is_drained(self.socket.as_fd()) {
+                return Ok(());
+            }
             let fds: Vec<BorrowedFd> = piece.fds.iter().map(AsFd::as_fd).collect();
             match send(self.socket.as_fd(), &piece.bytes[piece.sent..], &fds) {
                 Ok(None) => return Ok(()),
@@ -154,7 +161,12 @@ impl Stream {
 
     /// Whether something waits for room to be sent.
     pub fn wants_write(&self) -> bool {
-        !self.out.is_empty()
+        !self.out.is_empty() && !self.waits_for_reader()
+    }
+
+    /// Whether something waits for the other side to read what was sent before it. The kernel does not tell when.
+    pub fn waits_for_reader(&self) -> bool {
+        self.out.front().is_some_and(|piece| piece.apart && piece.sent == 0)
     }
 
     /// Whether it can still be read.
@@ -270,7 +282,11 @@ mod tests {
             let (mut a, mut b) = pair();
             a.queue(&bytes, vec![eventfd().unwrap()], &[cut]);
             a.flush().unwrap();
-            let incoming = b.read();
+            assert_eq!(a.waits_for_reader(), cut > 0, "cut at {cut}");
+            let mut incoming = b.read();
+            assert_eq!(incoming.is_empty(), cut > 0, "cut at {cut}");
+            a.flush().unwrap();
+            incoming.extend(b.read());
             assert!(
                 matches!(&incoming[..], [Incoming::Frame(f)] if f.payload == [7; 40] && f.fds.len() == 1),
                 "cut at {cut}: {incoming:?}"

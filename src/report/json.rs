@@ -242,6 +242,7 @@ fn scenario(result: &Finished) -> JsonScenario {
         failure,
         peers,
         duration_ms,
+        script_ms: _,
         events,
         messages,
     } = &result.outcome;

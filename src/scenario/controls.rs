@@ -28,6 +28,7 @@ fn declaration(decl: &PeerDecl) -> Option<Span> {
 fn in_steps(steps: &[At<Step>], peer: &str, is_front: bool) -> Option<Span> {
     steps.iter().find_map(|step| match &step.value {
         Step::Repeat(repeat) => in_steps(&repeat.steps, peer, is_front),
+        Step::Sanity(steps) => in_steps(steps, peer, is_front),
         Step::Together(tracks) => tracks.iter().find_map(|(_, track)| in_steps(track, peer, is_front)),
         Step::Write(_) if is_front => None,
         other => (moved(other)? == peer).then_some(step.span),

@@ -142,6 +142,7 @@ impl<'a> Expander<'a> {
                         let inner = fields.0.iter_mut().filter(|(key, _)| key.value == "steps");
                         inner.for_each(|(_, steps)| self.steps(steps, place));
                     }
+                    ("sanity", _) => self.steps(value, place),
                     ("together", Node::Map(tracks)) => {
                         tracks.0.iter_mut().for_each(|(_, steps)| self.steps(steps, place));
                     }

@@ -258,6 +258,8 @@ pub enum Step {
     Never(Box<Pattern>),
     /// Repeats steps.
     Repeat(Repeat),
+    /// Ordinary conversation around a negative case: if it fails, the case says nothing, and the verdict is inconclusive.
+    Sanity(Vec<At<Step>>),
     /// Runs tracks of steps side by side and waits for all.
     Together(Ordered<Vec<At<Step>>>),
     /// Waits until every track of the enclosing `together` that names this barrier has come to it.

@@ -182,6 +182,7 @@ pub fn blank(plan: &Plan, verdict: Verdict, reason: Option<String>) -> Outcome {
         failure: None,
         peers: peers::declared(plan),
         duration_ms: 0.0,
+        script_ms: 0.0,
         events: 0,
         messages: 0,
     }

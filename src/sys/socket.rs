@@ -49,6 +49,14 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<Option<Recei
     }))
 }
 
+/// Whether the other side has read all that was sent. A socket that cannot tell counts as read.
+pub fn is_drained(socket: BorrowedFd) -> bool {
+    let mut unread: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) stores one int through the pointer, which is valid for the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+    done < 0 || unread == 0
+}
+
 /// Sends once, without blocking and without SIGPIPE; descriptors go with the first byte. `Ok(None)`: no room now.
 pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<Option<usize>> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();

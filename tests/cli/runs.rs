@@ -127,6 +127,27 @@ fn a_peer_that_cannot_be_started() {
         .out("1 failed: 1 start");
 }
 
+/// Broken: a case whose ordinary conversation fails already is taken for a verdict on the case.
+#[test]
+fn only_inconclusive() {
+    const INSANE: &str = "\
+peers:
+  front: {frontend: simulated}
+  back: {backend: simulated, answers: {GET_FEATURES: {twice: true}}}
+steps:
+  - connect: {from: front, to: back}
+  - sanity:
+      - setup: {peer: front}
+  - echo: {peer: front}
+";
+    let place = Place::with(&[("link/a", INSANE)]);
+    place
+        .vuh(&["run"])
+        .code(5)
+        .out("1 inconclusive")
+        .out("the sanity conversation failed");
+}
+
 /// Broken: a known failure is red, or a repaired one stays unnoticed.
 #[test]
 fn known_failures() {

@@ -88,6 +88,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Until(_) => "until",
         Step::Never(_) => "never",
         Step::Repeat(_) => "repeat",
+        Step::Sanity(_) => "sanity",
         Step::Together(_) => "together",
         Step::Barrier(_) => "barrier",
         Step::Use(_) => "use",
@@ -237,7 +238,8 @@ impl<'a> Run<'a> {
             Step::Driver(driver) => return self.begin_driver(driver, span),
             Step::Qmp(qmp) => return self.begin_qmp(qmp),
             Step::Qtest(qtest) => return self.begin_qtest(qtest),
-            Step::Repeat(_) | Step::Use(_) => {}
+            // frames of the track, not steps that wait
+            Step::Repeat(_) | Step::Sanity(_) | Step::Use(_) => {}
         }
         Ok(Waiting::Nothing)
     }

@@ -76,6 +76,7 @@ impl Flow<'_> {
                     self.steps(steps, scope);
                 }
             }
+            ("sanity", _) => self.steps(value, scope),
             ("together", Node::Map(tracks)) => {
                 let before = scope.clone();
                 for (_, track) in tracks.iter() {

@@ -43,6 +43,10 @@ impl<'a> Cx<'a> {
                 self.not_empty(&repeat.steps, place);
                 self.steps(&repeat.steps);
             }
+            Step::Sanity(steps) => {
+                self.not_empty(steps, place);
+                self.steps(steps);
+            }
             Step::Together(tracks) => {
                 if tracks.len() < 2 {
                     self.report(Diagnostic::error("`together` has at least two tracks").at(place));

@@ -61,6 +61,7 @@ fn flatten<'a>(steps: &'a [At<Step>], opens: fn(&Step) -> Option<&At<String>>, o
     for step in steps {
         match &step.value {
             Step::Repeat(repeat) => flatten(&repeat.steps, opens, out),
+            Step::Sanity(steps) => flatten(steps, opens, out),
             Step::Together(tracks) => {
                 let mut inner = Vec::new();
                 tracks.iter().for_each(|(_, track)| flatten(track, opens, &mut inner));
@@ -124,6 +125,7 @@ fn barriers(steps: &[At<Step>], inside: bool, wrong: &mut Vec<Diagnostic>) {
                 );
             }
             Step::Repeat(repeat) => barriers(&repeat.steps, inside, wrong),
+            Step::Sanity(steps) => barriers(steps, inside, wrong),
             Step::Together(tracks) => {
                 let mut tracks_of: BTreeMap<&str, Vec<(&str, Span)>> = BTreeMap::new();
                 for (track, steps) in tracks.iter() {
@@ -160,6 +162,7 @@ fn barrier_names<'a>(steps: &'a [At<Step>], out: &mut Vec<&'a At<String>>) {
         match &step.value {
             Step::Barrier(name) => out.push(name),
             Step::Repeat(repeat) => barrier_names(&repeat.steps, out),
+            Step::Sanity(steps) => barrier_names(steps, out),
             _ => {}
         }
     }
