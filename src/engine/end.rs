@@ -336,12 +336,7 @@ impl Run<'_> {
                 Diagnostic::error(message).at(state.spec.span),
             ));
         };
-        let rule = state.spec.exit.clone();
-        let wanted = rule
-            .as_ref()
-            .map(|rule| self.exit_match(rule, Span::default()))
-            .transpose()?;
-        judge_exit(&self.peers[peer], exit, ended_before, wanted)?;
+        self.judge_end(peer, exit, ended_before)?;
         let state = &self.peers[peer];
         if let Some(survivor) = survivors.first() {
             let message = format!("`{}` left {} processes behind", state.spec.name, survivors.len());
@@ -360,6 +355,14 @@ impl Run<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Whether a process ended as the scenario says it has to.
+    pub(super) fn judge_end(&self, peer: usize, exit: Exit, ended_before: bool) -> Result<()> {
+        let state = &self.peers[peer];
+        let rule = state.spec.exit.as_ref();
+        let wanted = rule.map(|rule| self.exit_match(rule, Span::default())).transpose()?;
+        judge_exit(state, exit, ended_before, wanted)
     }
 
     fn wait_for_end(&mut self, peer: usize) -> Result<()> {

@@ -232,6 +232,10 @@ impl Run<'_> {
     pub(super) fn begin_connection(&mut self, link: LinkId, span: Span) -> Result<()> {
         let (front, back) = (self.links[link.0].front, self.links[link.0].back);
         for peer in [front, back] {
+            // a process that is gone is replaced; unless a step made it end, it has to have ended as it should
+            if let Some(exit) = self.peers[peer.0].child.as_ref().and_then(|c| c.exit()) {
+                self.judge_end(peer.0, exit, true)?;
+            }
             self.start(peer, span)?;
         }
         let state = &mut self.links[link.0];

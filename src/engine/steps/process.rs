@@ -10,6 +10,7 @@ use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
 use crate::scenario::model::Kill;
 use crate::scenario::span::Span;
+use crate::sys::child::Exit;
 use crate::trace::{LinkId, PeerId};
 use crate::wire::Party;
 
@@ -61,7 +62,13 @@ impl Run<'_> {
                 let diagnostic = Diagnostic::error(message)
                     .at(span)
                     .expected_actual("a connection", format!("it ended: {exit}"));
-                return Err(Stop::fail(FailKind::Start, diagnostic));
+                // one that has been connected before did start
+                let kind = match exit {
+                    _ if self.links[link.0].generation == 0 => FailKind::Start,
+                    Exit::Status(_) => FailKind::Wrong,
+                    Exit::Signal(_) => FailKind::Crash,
+                };
+                return Err(Stop::fail(kind, diagnostic));
             }
         }
         Ok(())
