@@ -63,6 +63,7 @@ impl Run<'_> {
 
     fn start_process(&mut self, peer: PeerId, span: Span) -> Result<()> {
         let state = &mut self.peers[peer.0];
+        // drops the one before, and whatever it has left behind
         state.child = None;
         state.qemu = None;
         state.asked_to_end = false;
