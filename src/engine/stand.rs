@@ -107,8 +107,13 @@ impl Run<'_> {
             .iter()
             .map(|arg| fill(arg, state, inherited.as_ref(), &self.directory, self.environment))
             .collect();
+        // the process starts in the run's directory, and a relative program is meant from here
+        let found = match program.components().count() {
+            0 | 1 => program.clone(),
+            _ => std::path::absolute(&program).map_err(|e| failed(state, &e))?,
+        };
         let spec = Spec {
-            program: program.clone().into(),
+            program: found.into(),
             args: filled,
             directory: self.directory.clone(),
             inherit: inherited.iter().map(AsFd::as_fd).collect(),

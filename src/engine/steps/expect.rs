@@ -22,6 +22,7 @@ impl Run<'_> {
         loop {
             let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
             let Some((seq, stream)) = self.next_in(at, &streams) else {
+                self.skip_to_end(at, &streams);
                 return self.check_gone(span, matchers).map(|()| false);
             };
             let Some(event) = self.timeline.get(seq) else {
@@ -62,6 +63,7 @@ impl Run<'_> {
         while !matchers.is_empty() {
             let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
             let Some((seq, stream)) = self.next_in(at, &streams) else {
+                self.skip_to_end(at, &streams);
                 return self.check_gone(span, matchers).map(|()| false);
             };
             let Some(event) = self.timeline.get(seq) else {
@@ -98,6 +100,14 @@ impl Run<'_> {
                 .find(|s| s.has(event) && track.cursor(**s) <= seq)
                 .map(|s| (seq, *s))
         })
+    }
+
+    /// Nothing of these streams is unread: the next look starts here, so that a long run is not read again and again.
+    fn skip_to_end(&mut self, at: usize, streams: &[Stream]) {
+        let end = self.timeline.end();
+        for stream in streams {
+            self.tracks[at].cursors.insert(*stream, end);
+        }
     }
 
     /// Whether an `optional` of the track covers an event; uses it up.
