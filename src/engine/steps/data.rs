@@ -420,6 +420,8 @@ impl Run<'_> {
         else {
             return Ok(true);
         };
+        // each takes two descriptors
+        let in_flight = ECHOES_IN_FLIGHT.min(usize::from(self.peers[peer.0].spec.ring_size / 2).max(1));
         loop {
             let Some(front) = self.peers[peer.0].sim.front() else {
                 return Err(not_front(span));
@@ -439,7 +441,7 @@ impl Run<'_> {
                 return Err(wrong(error));
             }
             let mut sent = false;
-            while *left > 0 && open.len() < ECHOES_IN_FLIGHT {
+            while *left > 0 && open.len() < in_flight {
                 let bytes = frames::sectors(*number, (*size).div_ceil(SECTOR as usize) as u32, u64::from(*ring));
                 let submitted = front.submit_echo(*ring, bytes[..*size].to_vec());
                 open.push(submitted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?);
