@@ -4,7 +4,10 @@ use super::event::{Event, EventKind, LinkId, PeerId, Seq};
 use crate::sys::clock::{Clock, Moment};
 
 /// Events kept of one run. A scenario is short; a peer that floods the link is cut off here.
-pub const EVENTS_MAX: usize = 200_000;
+const EVENTS_MAX: usize = 200_000;
+
+/// Bytes of payload kept of one run. The messages of the specification have at most 4 KiB, and most have 8 bytes.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 /// The timeline of one run.
 #[derive(Debug)]
@@ -12,6 +15,7 @@ pub struct Timeline {
     clock: Clock,
     events: Vec<Event>,
     names: Vec<String>,
+    payload_bytes: u64,
 }
 
 impl Timeline {
@@ -21,13 +25,17 @@ impl Timeline {
             clock,
             events: Vec::new(),
             names,
+            payload_bytes: 0,
         }
     }
 
-    /// Adds an event that happens now. `None` once [`EVENTS_MAX`] is reached.
+    /// Adds an event that happens now. `None` if it is full.
     pub fn push(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
-        if self.events.len() >= EVENTS_MAX {
+        if self.is_full().is_some() {
             return None;
+        }
+        if let EventKind::Message { size, .. } = &kind {
+            self.payload_bytes += u64::from(*size);
         }
         self.events.push(Event {
             at: self.clock.now(),
@@ -36,6 +44,15 @@ impl Timeline {
             kind,
         });
         Some(Seq(self.events.len() - 1))
+    }
+
+    /// What there is more of than is kept; nothing is added any more.
+    pub fn is_full(&self) -> Option<String> {
+        if self.events.len() >= EVENTS_MAX {
+            return Some(format!("{EVENTS_MAX} events"));
+        }
+        let full = self.payload_bytes >= PAYLOAD_BYTES_MAX;
+        full.then(|| format!("{} MiB of payload", PAYLOAD_BYTES_MAX >> 20))
     }
 
     /// The clock of the run.
