@@ -97,7 +97,7 @@ impl Timeline {
         };
         let who = event.peer.map_or("", |p| self.name(p));
         let width = self.names.iter().map(String::len).max().unwrap_or(0);
-        format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), event.kind)
+        format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), self.what(event))
     }
 
     /// An event in the words of the expectations: what, from whom.
@@ -106,7 +106,20 @@ impl Timeline {
             return String::new();
         };
         let from = event.peer.map_or(String::new(), |p| format!(" from {}", self.name(p)));
-        format!("{}{from}", event.kind)
+        format!("{}{from}", self.what(event))
+    }
+
+    /// What happened, and to which message if it is about an earlier one.
+    fn what(&self, event: &Event) -> String {
+        let (EventKind::Held { message, .. } | EventKind::Released { message }) = &event.kind else {
+            return event.kind.to_string();
+        };
+        let message = self.get(*message).and_then(|e| e.kind.message());
+        let name = message.map_or_else(String::new, |m| {
+            let reply = if m.is_reply() { "reply to " } else { "" };
+            format!(": {reply}{}", m.name())
+        });
+        format!("{}{name}", event.kind)
     }
 
     /// The same with the time.
