@@ -97,7 +97,6 @@ impl Run<'_> {
                 Incoming::Frame(frame) => self.receive(link, channel, party, frame),
                 Incoming::Malformed { why, mut bytes } => {
                     bytes.truncate(MALFORMED_BYTES_MAX);
-                    let reason = Some(why.clone());
                     let kind = EventKind::Malformed {
                         from: party,
                         channel,
@@ -106,9 +105,6 @@ impl Run<'_> {
                     };
                     self.record(Some(peer), Some(link), kind);
                     self.close_side(link, channel, party, 0);
-                    if let Some((_, why)) = self.peers[peer.0].closed.as_mut().filter(|_| channel == Channel::Main) {
-                        *why = reason;
-                    }
                 }
                 Incoming::Closed { partial } => self.close_side(link, channel, party, partial),
             }
@@ -179,9 +175,6 @@ impl Run<'_> {
         }
         *socket.end(party) = End::Absent;
         socket.push(party, Transit::Close);
-        if channel == Channel::Main {
-            self.peers[peer.0].closed = Some((self.clock.now(), None));
-        }
         self.record(
             Some(peer),
             Some(link),
