@@ -1,0 +1,6 @@
+//! The reference page of the monitor, written from its tables.
+
+/// `docs/reference/monitor.md`.
+pub fn monitor_markdown() -> String {
+    String::new()
+}
