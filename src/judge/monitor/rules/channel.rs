@@ -102,7 +102,7 @@ fn absent(_: &Rule, look: &Look) -> Option<Finding> {
 }
 
 fn suspended(_: &Rule, look: &Look) -> Option<Finding> {
-    let own = look.message.channel == Channel::Backend;
+    let own = look.message.channel == Channel::Backend && look.facts.channel == Passage::Passed;
     (own && look.facts.is_suspended()).then(|| Finding::new("no request: all rings are stopped", look.shown()))?
 }
 

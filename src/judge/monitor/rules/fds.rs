@@ -47,7 +47,7 @@ pub(super) static RULES: &[Rule] = &[
     rule(
         "remove-without-file",
         Front,
-        &["VU-MEM-19", "VU-MEM-20"],
+        &["VU-MEM-19"],
         On::Request(Channel::Main, &[id::REM_MEM_REG]),
         none,
         "REM_MEM_REG has no file.",

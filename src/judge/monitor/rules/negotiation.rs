@@ -71,7 +71,7 @@ pub(super) static RULES: &[Rule] = &[
     ),
     main(
         "owner-twice",
-        &["VU-OWN-01", "VU-OWN-02"],
+        &["VU-OWN-01"],
         &[id::SET_OWNER],
         owner,
         "SET_OWNER comes once a connection.",

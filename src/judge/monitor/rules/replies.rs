@@ -5,6 +5,7 @@ use super::super::open::Match;
 use super::super::profile::Setting;
 use super::super::rule::Bound::Both;
 use super::super::rule::{Finding, On, Rule, rule};
+use super::super::states::Postcopy;
 use crate::wire::{ReplyKind, id};
 
 pub(super) static RULES: &[Rule] = &[
@@ -93,7 +94,9 @@ fn unasked(_: &Rule, look: &Look) -> Option<Finding> {
         return None;
     };
     let request = look.facts.queue(look.message.channel).get(at)?;
-    Finding::new(format!("no answer to {}", request.message), look.shown())
+    let adds = request.message.request == id::frontend::ADD_MEM_REG && look.facts.postcopy != Postcopy::Off;
+    let finding = Finding::new(format!("no answer to {}", request.message), look.shown())?;
+    Some(finding.unless(adds.then_some(Setting::PostcopyWithSlots)))
 }
 
 fn unnegotiated(_: &Rule, look: &Look) -> Option<Finding> {
