@@ -4,8 +4,10 @@
 //! the links, `tracks` and `steps` walk the script, `watch` has the protocol
 //! monitor judge it all, `end` takes everything down and judges how it ended.
 
+mod directory;
 mod end;
 mod failure;
+mod gone;
 mod link;
 mod patterns;
 mod peers;

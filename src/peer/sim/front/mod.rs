@@ -320,12 +320,18 @@ impl SimFront {
         let (Payload::VringFd(value), [fd]) = (&message.payload, fds) else {
             return Ok(());
         };
-        let Some(ring) = self.rings.get_mut(usize::from(value.index)) else {
+        let index = usize::from(value.index);
+        if index >= self.rings.len() {
             return Ok(());
-        };
+        }
+        let fd = crate::sys::fd::duplicate(fd)?;
         match message.request {
-            id::frontend::SET_VRING_KICK => ring.kick = Some(Arc::new(crate::sys::fd::duplicate(fd)?)),
-            id::frontend::SET_VRING_CALL => ring.call = Some(crate::sys::fd::duplicate(fd)?),
+            id::frontend::SET_VRING_KICK => self.rings[index].kick = Some(Arc::new(fd)),
+            id::frontend::SET_VRING_CALL => {
+                // a call that still waits in the old eventfd goes with it
+                self.called(u16::from(value.index))?;
+                self.rings[index].call = Some(fd);
+            }
             _ => {}
         }
         Ok(())

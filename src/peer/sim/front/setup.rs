@@ -271,6 +271,8 @@ impl SimFront {
             Task::RingCall(ring) => {
                 let event = eventfd()?;
                 let copy = duplicate(&event)?;
+                // a call that still waits in the old eventfd goes with it
+                self.called(ring)?;
                 self.rings[usize::from(ring)].call = Some(event);
                 self.request(request::SET_VRING_CALL, vring_fd(ring), vec![copy]);
             }
