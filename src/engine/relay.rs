@@ -129,16 +129,25 @@ impl Run<'_> {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
-        // what the bytes say, which a script may have changed
+        // what the bytes say: a script may have sent others than the message's own
         let header = Header::decode(DIALECT, &bytes).unwrap_or_else(|| message.header());
-        let peer = self.links[link.0].peer(from);
-        let kind = EventKind::Message {
-            from,
-            message: Message {
+        let payload = bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
+            let context = DecodeContext {
+                xen_mmap: self.links[link.0].xen,
+            };
+            Message::decode(DIALECT, message.channel, context, &header, payload)
+        } else {
+            Message {
                 request: header.request,
                 flags: header.flags,
                 ..message.clone()
-            },
+            }
+        };
+        let peer = self.links[link.0].peer(from);
+        let kind = EventKind::Message {
+            from,
+            message: shown,
             fds: notes,
             size: header.size,
             scripted,
