@@ -1,7 +1,7 @@
 //! What a message changes in what is known.
 
 use super::look::{Facts, RingFacts, index};
-use super::open::{Match, Open, due};
+use super::open::{Match, Open, Queue, due};
 use super::rules::same_region;
 use super::states::{CHANNEL, ENABLE, FEATURES, OWNER, POSTCOPY, PROTOCOL, RUN, Run, TRANSFER};
 use crate::trace::Seq;
@@ -117,6 +117,11 @@ impl Facts {
             }
             (id::ADD_MEM_REG | id::REM_MEM_REG, _) => self.regions_known = false,
             (id::SET_LOG_BASE, Payload::Log(log)) => self.log = Some(*log),
+            (id::SET_BACKEND_REQ_FD, _) => {
+                // the new channel owes nothing for the old one
+                self.open[index(Channel::Backend)] = Queue::default();
+                self.closed[index(Channel::Backend)] = [false; 2];
+            }
             (id::CLOSE_CRYPTO_SESSION, Payload::U64(session)) => self.crypto.retain(|s| s != session),
             (request, payload) => {
                 let replies = self.back_replies;

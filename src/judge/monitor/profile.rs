@@ -179,7 +179,7 @@ impl Default for Profile {
     }
 }
 
-/// `qemu` is `qemu`, `qemu-system-x86_64` and `/usr/bin/qemu-system-aarch64`, and not `qemu-storage-daemon`.
+/// `qemu` is `qemu`, `qemu-7.2` and `/usr/bin/qemu-system-x86_64`, and not `qemu-storage-daemon`.
 fn is_called(program: &str, name: &str) -> bool {
     let file = program
         .split_whitespace()
@@ -187,7 +187,7 @@ fn is_called(program: &str, name: &str) -> bool {
         .and_then(|word| word.rsplit('/').next())
         .unwrap_or("");
     if name == "qemu" {
-        return file == "qemu" || file.starts_with("qemu-system-");
+        return file == "qemu" || file.starts_with("qemu-") && !file.starts_with("qemu-storage-daemon");
     }
     file.contains(name)
 }

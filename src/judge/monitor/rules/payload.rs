@@ -11,6 +11,8 @@ use crate::wire::{Channel, MemTable, Payload, ProtocolFeature, ReplyKind};
 const CONFIG: &[u32] = &[id::GET_CONFIG, id::SET_CONFIG];
 const INFLIGHT: &[u32] = &[id::GET_INFLIGHT_FD, id::SET_INFLIGHT_FD];
 const REGION: &[u32] = &[id::ADD_MEM_REG, id::REM_MEM_REG];
+/// Requests whose payload has a rule of its own.
+const OWN_RULE: &[&[u32]] = &[CONFIG, INFLIGHT, REGION, &[id::SET_MEM_TABLE, id::SET_LOG_BASE]];
 /// Payloads that the text describes with 20 and 26 bytes, and C with 24 and 32.
 const UNPADDED: [usize; 2] = [20, 26];
 
@@ -188,9 +190,7 @@ fn log_base(rule: &Rule, look: &Look) -> Option<Finding> {
 
 fn request(rule: &Rule, look: &Look) -> Option<Finding> {
     let own_rule = match look.message.channel {
-        Channel::Main => [CONFIG, INFLIGHT, REGION, &[id::SET_MEM_TABLE, id::SET_LOG_BASE]]
-            .concat()
-            .contains(&look.message.request),
+        Channel::Main => OWN_RULE.iter().any(|ids| ids.contains(&look.message.request)),
         Channel::Backend => look.message.request == backend::VRING_HOST_NOTIFIER_MSG,
     };
     if own_rule { None } else { fits(rule, look) }

@@ -169,6 +169,18 @@ fn connections_are_apart() {
     );
 }
 
+/// Broken: a new back-end channel is held to what the old one owed.
+#[test]
+fn a_new_channel_owes_nothing() {
+    let text = "@channel
+        back CONFIG_CHANGE_MSG! on backend
+        back closed backend
+        front SET_BACKEND_REQ_FD fds=[socket]
+        back VRING_CALL! on backend index=0 num=0
+        front reply to VRING_CALL on backend value=0x0";
+    assert_eq!(broken(Profile::practice(), text), []);
+}
+
 /// Broken: a ring's two bits do not follow the messages.
 #[test]
 fn rings_follow_their_machines() {
