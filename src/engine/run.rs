@@ -333,6 +333,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
+        kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
     }
 }

@@ -53,6 +53,8 @@ pub struct FrontConfig {
     pub regions: u16,
     /// All regions in one file.
     pub one_file: bool,
+    /// A kick eventfd is signalled before it is passed on (VU-RING-14).
+    pub kick_on_start: bool,
     /// Requests on the channel that it leaves for `reply`.
     pub manual: Vec<u32>,
 }
