@@ -51,13 +51,24 @@ impl Directory {
     }
 }
 
+/// A folder of the user's choice: only what an earlier run has put there is replaced.
 fn kept(keep: &Path, id: &str) -> io::Result<PathBuf> {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    // ids have no dots, so that different ids never share a folder
+    let plain = |c: char| match c {
+        '/' => '.',
+        c if c.is_ascii_alphanumeric() || c == '-' || c == '.' => c,
+        _ => '_',
+    };
     let path = keep.join(id.chars().map(plain).collect::<String>());
     if path.exists() {
+        if !path.join(LOCK).is_file() {
+            let text = format!("{} is there already, and no run has made it", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
         fs::remove_dir_all(&path)?;
     }
     fs::create_dir_all(&path)?;
+    fs::write(path.join(LOCK), "")?;
     path.canonicalize()
 }
 
@@ -94,6 +105,24 @@ fn sweep(parent: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Broken: `--keep` removes what a user has in a folder that is called like a scenario.
+    #[test]
+    fn only_what_a_run_has_made_is_replaced() {
+        let keep = tempfile::tempdir().unwrap();
+        fs::create_dir(keep.path().join("link.mine")).unwrap();
+        fs::write(keep.path().join("link.mine/thesis"), "").unwrap();
+        assert_eq!(
+            kept(keep.path(), "link/mine").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert!(keep.path().join("link.mine/thesis").exists());
+        let first = kept(keep.path(), "link/a-b").unwrap();
+        fs::write(first.join("old"), "").unwrap();
+        assert_ne!(kept(keep.path(), "link-a/b").unwrap(), first);
+        assert_eq!(kept(keep.path(), "link/a-b").unwrap(), first);
+        assert!(!first.join("old").exists());
+    }
 
     /// Broken: what a killed run leaves stays for ever, or a run loses its directory to another one that starts.
     #[test]

@@ -71,7 +71,7 @@ impl Run<'_> {
             .at(peer.span)
             .expected_actual(&violation.expected, &violation.actual)
             .footer(format!("rule      {}", rule.text))
-            .footer(format!("at        {}", self.timeline.line(violation.at).trim_start()));
+            .footer(format!("at        {}", self.timeline.describe_when(violation.at)));
         for id in rule.requirements {
             if let Ok(found) = requirement(id) {
                 diagnostic = diagnostic.footer(format!("{id} {}: {}", found.level, found.text));
