@@ -396,7 +396,10 @@ impl Run<'_> {
             .filter(|e| e.kind.message().is_some())
             .count();
         outcome.peers = self.peers.iter().map(peer_run).collect();
-        let Err(stop) = result else { return };
+        let Err(stop) = result else {
+            outcome.reason = self.unneeded();
+            return;
+        };
         let stderr = |p: &PeerState| {
             let text = p.child.as_ref().map(|c| c.err.text()).unwrap_or_default();
             (!text.trim().is_empty()).then(|| (p.spec.name.clone(), text))

@@ -10,7 +10,7 @@ use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
-use crate::wire::{Channel, DecodeContext, Dialect, Message, Party, Payload, ProtocolFeature, id};
+use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Payload, ProtocolFeature, id};
 
 const DIALECT: Dialect = Dialect::VhostUser;
 
@@ -124,10 +124,11 @@ impl Run<'_> {
         let message = Message::decode(DIALECT, channel, context, &header, &payload);
         let mut bytes = header.encode(DIALECT);
         bytes.extend_from_slice(&payload);
-        self.enter(link, from, message, bytes, fds, Vec::new());
+        self.enter(link, from, message, bytes, fds, Vec::new(), false);
     }
 
     /// A message comes onto a link.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a message in transit")]
     fn enter(
         &mut self,
         link: LinkId,
@@ -136,6 +137,7 @@ impl Run<'_> {
         bytes: Vec<u8>,
         fds: Vec<OwnedFd>,
         split: Vec<usize>,
+        scripted: bool,
     ) -> Option<Seq> {
         if let (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) = (message.request, &message.payload)
             && message.channel == Channel::Main
@@ -144,13 +146,28 @@ impl Run<'_> {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
-        let size = u32::try_from(bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
+        // what the bytes say: a script may have sent others than the message's own
+        let header = Header::decode(DIALECT, &bytes).unwrap_or_else(|| message.header());
+        let payload = bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
+            let context = DecodeContext {
+                xen_mmap: self.links[link.0].xen,
+            };
+            Message::decode(DIALECT, message.channel, context, &header, payload)
+        } else {
+            Message {
+                request: header.request,
+                flags: header.flags,
+                ..message.clone()
+            }
+        };
         let peer = self.links[link.0].peer(from);
         let kind = EventKind::Message {
             from,
-            message: message.clone(),
+            message: shown,
             fds: notes,
-            size,
+            size: header.size,
+            scripted,
         };
         let seq = self.record(Some(peer), Some(link), kind);
         let channel = message.channel;
@@ -379,6 +396,7 @@ impl Run<'_> {
             mut fds,
             split,
             automatic,
+            scripted,
         } = outgoing;
         let from = self.peers[peer.0].spec.party;
         let is_request = !message.is_reply();
@@ -388,7 +406,7 @@ impl Run<'_> {
         }
         let bytes = bytes.unwrap_or_else(|| message.encode(DIALECT));
         let own_request = automatic && is_request && from == Party::FrontEnd;
-        let seq = self.enter(link, from, message, bytes, fds, split);
+        let seq = self.enter(link, from, message, bytes, fds, split, scripted);
         if let (true, Some(seq)) = (own_request, seq) {
             self.claimed.insert(seq);
         }

@@ -33,6 +33,8 @@ struct Outline {
     _about: At<String>,
     #[serde(default, rename = "covers")]
     _covers: Vec<At<String>>,
+    #[serde(default, rename = "allow")]
+    _allow: Vec<At<String>>,
     #[serde(default, rename = "tags")]
     _tags: Vec<At<String>>,
     #[serde(default, rename = "expected_fail")]

@@ -18,6 +18,10 @@ pub struct Scenario {
     /// Requirement ids (`VU-AREA-NN`) that the scenario gives evidence for.
     #[serde(default)]
     pub covers: Vec<At<String>>,
+    /// Rules of the protocol monitor, or requirement ids, that are broken here on purpose by a peer itself. What the steps
+    /// send, and what a peer does because of it, needs no permission.
+    #[serde(default)]
+    pub allow: Vec<At<String>>,
     /// Free words for `--filter tag(WORD)`.
     #[serde(default)]
     pub tags: Vec<At<String>>,

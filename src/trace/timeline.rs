@@ -9,6 +9,9 @@ const EVENTS_MAX: usize = 200_000;
 /// Bytes of payload kept of one run. The messages of the specification have at most 4 KiB, and most have 8 bytes.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
+/// Bytes of payload that one message can have.
+const MESSAGE_BYTES_MAX: u64 = 64 << 10;
+
 /// The timeline of one run.
 #[derive(Debug)]
 pub struct Timeline {
@@ -35,7 +38,8 @@ impl Timeline {
             return None;
         }
         if let EventKind::Message { size, .. } = &kind {
-            self.payload_bytes += u64::from(*size);
+            // a script may announce what it does not send
+            self.payload_bytes += u64::from(*size).min(MESSAGE_BYTES_MAX);
         }
         self.events.push(Event {
             at: self.clock.now(),
