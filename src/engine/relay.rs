@@ -126,6 +126,7 @@ impl Run<'_> {
         {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
+        self.links[link.0].note_kick(from, &message, &fds);
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         let size = u32::try_from(bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
         let peer = self.links[link.0].peer(from);

@@ -274,6 +274,8 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
         Step::Kill(s) => need(&s.peer, Need::Process),
+        Step::HoldThread(s) => need(&s.peer, Need::Process),
+        Step::UntilIdle(peer) => need(peer, Need::Process),
         Step::Restart(peer) | Step::Stop(peer) | Step::Continue(peer) => need(peer, Need::Process),
         Step::Repeat(s) => s.steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Sanity(steps) => steps.iter().for_each(|step| step_needs(step, needs)),

@@ -194,7 +194,12 @@ impl Catalogue {
         if let Some(folder) = std::env::var_os(KNOWN_BAD_VARIABLE).filter(|folder| !folder.is_empty()) {
             return PathBuf::from(folder);
         }
-        let above = self.vuh.ancestors().skip(2).take(2).map(|folder| folder.join("known-bad"));
+        let above = self
+            .vuh
+            .ancestors()
+            .skip(2)
+            .take(2)
+            .map(|folder| folder.join("known-bad"));
         let mut above = above.peekable();
         let first = above.peek().cloned().unwrap_or_default();
         above.find(|folder| folder.is_dir()).unwrap_or(first)

@@ -9,3 +9,5 @@ pub mod poll;
 pub mod process_table;
 pub mod signal;
 pub mod socket;
+pub mod threads;
+pub mod trace_thread;
