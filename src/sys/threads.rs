@@ -139,8 +139,8 @@ pub struct Thread {
     pub tid: i32,
     /// Its name.
     pub name: String,
-    /// It does not run and waits for no disk: asleep, stopped by a signal, or ended. One that is traced is not asleep: its
-    /// tracer is about to let it go on.
+    /// It does not run and waits for no disk: asleep, or ended. One that is traced or stopped is not asleep: whoever did that
+    /// may let it go on.
     pub asleep: bool,
     /// The system call it sleeps in; `None` if it runs, or is in none.
     pub call: Option<Call>,
@@ -195,7 +195,7 @@ fn thread(pid: i32, tid: i32) -> io::Result<Thread> {
     Ok(Thread {
         tid,
         name: field("Name").unwrap_or("?").to_owned(),
-        asleep: matches!(state, 'S' | 'T' | 'Z' | 'X') && call.trim() != "running",
+        asleep: matches!(state, 'S' | 'Z' | 'X') && call.trim() != "running",
         call: parse_call(&call),
         switches: count("voluntary_ctxt_switches") + count("nonvoluntary_ctxt_switches"),
     })

@@ -119,7 +119,8 @@ impl Run<'_> {
                 HoldState::Armed | HoldState::Held(_) | HoldState::Released => Ok(true),
             };
         }
-        let found = match search(pid, wanted, &self.held_threads()) {
+        let taken: Vec<i32> = self.threads.iter().map(|hold| hold.thread.tid()).collect();
+        let found = match search(pid, wanted, &self.held_threads(), &taken) {
             Ok(Search::Found(thread)) => thread,
             Ok(Search::Nothing) => return Ok(false),
             Ok(Search::Never(why)) => {
@@ -255,13 +256,13 @@ impl Run<'_> {
     }
 }
 
-/// The one thread of a process that waits where the step says.
-fn search(pid: i32, wanted: &Wanted, held: &[i32]) -> io::Result<Search> {
+/// The one thread of a process that waits where the step says, and is not `taken` by another hold.
+fn search(pid: i32, wanted: &Wanted, held: &[i32], taken: &[i32]) -> io::Result<Search> {
     // asked first: whoever is found asleep in another place afterwards has been there all the time
     let asleep = all_asleep(pid, held)?;
     let mut candidates = Vec::new();
     let mut others = Vec::new();
-    for thread in threads(pid)? {
+    for thread in threads(pid)?.into_iter().filter(|t| !taken.contains(&t.tid)) {
         let Some(call) = thread.call else {
             others.push(format!("{} runs", thread.name));
             continue;
