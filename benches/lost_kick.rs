@@ -106,6 +106,7 @@ impl Stress {
             memory_size: 1 << 20,
             regions: 1,
             one_file: false,
+            kick_on_start: false,
             manual: Vec::new(),
         });
         let mut stress = Self {

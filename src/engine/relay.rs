@@ -69,13 +69,28 @@ impl Run<'_> {
         found
     }
 
-    /// Reads what a real peer has sent, and sends what it was not ready for.
-    pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) {
+    /// Reads all that a peer has sent before it ended.
+    fn read_last_words(&mut self, peer: PeerId) {
+        for link in 0..self.links.len() {
+            for party in [Party::FrontEnd, Party::BackEnd] {
+                if self.links[link].peer(party) != peer {
+                    continue;
+                }
+                for channel in Channel::ALL {
+                    while self.read_stream(LinkId(link), channel, party) && self.timeline.is_full().is_none() {}
+                }
+            }
+        }
+    }
+
+    /// Reads what a real peer has sent, and sends what it was not ready for. True if there was something.
+    pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) -> bool {
         let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else {
-            return;
+            return false;
         };
         let lost = stream.flush().is_err();
         let incoming = stream.read();
+        let some = !incoming.is_empty();
         let peer = self.links[link.0].peer(party);
         for item in incoming {
             match item {
@@ -94,9 +109,11 @@ impl Run<'_> {
                 Incoming::Closed { partial } => self.close_side(link, channel, party, partial),
             }
         }
-        if lost {
+        // what it said before it closed is read first
+        if lost && !some {
             self.close_side(link, channel, party, 0);
         }
+        some
     }
 
     fn receive(&mut self, link: LinkId, channel: Channel, from: Party, frame: Frame) {
@@ -146,7 +163,7 @@ impl Run<'_> {
             split,
             held_by: None,
         };
-        self.links[link.0].socket(channel).queue(from).push_back(transit);
+        self.links[link.0].socket(channel).push(from, transit);
         seq
     }
 
@@ -158,7 +175,7 @@ impl Run<'_> {
             return;
         }
         *socket.end(party) = End::Absent;
-        socket.queue(party).push_back(Transit::Close);
+        socket.push(party, Transit::Close);
         self.record(
             Some(peer),
             Some(link),
@@ -172,7 +189,7 @@ impl Run<'_> {
 
     /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
     fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
-        let Some(first) = self.links[link.0].socket(channel).queue(from).front() else {
+        let Some(first) = self.links[link.0].socket(channel).next(from) else {
             return false;
         };
         if let Transit::Message { seq, held_by, .. } = first {
@@ -181,7 +198,7 @@ impl Run<'_> {
                 && let Some(name) = self.hold_for(seq)
             {
                 let socket = self.links[link.0].socket(channel);
-                if let Some(Transit::Message { held_by, .. }) = socket.queue(from).front_mut() {
+                if let Some(Transit::Message { held_by, .. }) = socket.next(from) {
                     *held_by = Some(name.clone());
                 }
                 let peer = self.links[link.0].peer(from);
@@ -198,7 +215,7 @@ impl Run<'_> {
             // what was sent before the close goes first
             return false;
         }
-        let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else {
+        let Some(item) = self.links[link.0].socket(channel).pop(from) else {
             return false;
         };
         match item {
@@ -269,7 +286,7 @@ impl Run<'_> {
                 stream.queue(&bytes, fds, &split);
                 if stream.flush().is_err() {
                     // what it said before it closed is in the socket still
-                    self.read_stream(link, channel, to);
+                    while self.read_stream(link, channel, to) && self.timeline.is_full().is_none() {}
                     self.close_side(link, channel, to, 0);
                 }
             }
@@ -381,12 +398,22 @@ impl Run<'_> {
 
     /// A kick eventfd that a simulated back-end was given has become readable.
     pub(super) fn take_kick(&mut self, peer: PeerId, ring: u16) {
+        let link = self.peers[peer.0].link;
         let Some(back) = self.peers[peer.0].sim.back() else {
             return;
         };
         let counted = back.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
-        let Some(Ok(Some(count))) = counted else { return };
-        let link = self.peers[peer.0].link;
+        let count = match counted {
+            Some(Ok(Some(count))) => count,
+            Some(Ok(None)) | None => return,
+            Some(Err(error)) => {
+                // it would poll readable for ever
+                back.forget_kick(ring);
+                let what = format!("the kick descriptor of ring {ring} gives nothing, and is left alone: {error}");
+                self.record(Some(peer), link, EventKind::Fault { what });
+                return;
+            }
+        };
         if let Some(front) = link.map(|l| self.links[l.0].front)
             && !self.peers[front.0].spec.is_simulated()
         {
@@ -445,6 +472,7 @@ impl Run<'_> {
         state.exits.push(exit.to_string());
         // its last messages are in the socket still
         self.read_all_streams();
+        self.read_last_words(peer);
         self.record(Some(peer), None, EventKind::Exited { exit, asked });
     }
 }

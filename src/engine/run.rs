@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
-use super::failure::{Result, Stop, StopKind};
+use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
@@ -36,6 +36,8 @@ pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 const PIECE_INTERVAL_MS: u64 = 1;
 /// How often it is looked what the threads of a process do while a step waits for that. /proc cannot be waited for.
 const THREADS_INTERVAL_MS: u64 = 1;
+/// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
+const FDS_UNDER_WAY_MAX: usize = 2048;
 /// Memory slots of a simulated back-end.
 const MEMORY_SLOTS: u64 = 32;
 /// VIRTIO_F_VERSION_1 and VIRTIO_RING_F_INDIRECT_DESC.
@@ -173,11 +175,7 @@ impl<'a> Run<'a> {
         };
         let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
         if ready.contains(&Token::Interrupt) || signal::interrupted() {
-            let diagnostic = Diagnostic::error("interrupted");
-            return Err(Box::new(Stop {
-                kind: StopKind::Interrupted,
-                diagnostic,
-            }));
+            return Err(super::gone::interrupted());
         }
         // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
         if ready.iter().any(|t| matches!(t, Token::Qemu(_))) {
@@ -203,7 +201,9 @@ impl<'a> Run<'a> {
 
     fn take_in(&mut self, token: Token) {
         match token {
-            Token::Stream(link, channel, party) => self.read_stream(link, channel, party),
+            Token::Stream(link, channel, party) => {
+                self.read_stream(link, channel, party);
+            }
             Token::Listener(peer) => self.accept(peer),
             Token::Child(peer) => self.collect_child(peer),
             Token::Qemu(peer) => self.collect_qemu(peer),
@@ -278,13 +278,18 @@ impl<'a> Run<'a> {
                 let diagnostic = Diagnostic::error(format!("{} happened", never.matcher))
                     .at(never.span)
                     .label("this must never happen from here on")
-                    .expected_actual(format!("no {}", never.matcher), self.timeline.line(seq).trim_start());
+                    .expected_actual(format!("no {}", never.matcher), self.timeline.describe(seq));
                 return Err(Stop::wrong(diagnostic));
             }
             never.from = self.timeline.end();
         }
-        if self.timeline.end().0 >= crate::trace::EVENTS_MAX {
-            let what = format!("more than {} events: a peer floods the link", crate::trace::EVENTS_MAX);
+        if let Some(bound) = self.timeline.is_full() {
+            let what = format!("more than {bound}: a peer floods the link");
+            return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
+        }
+        let fds = self.links.iter().map(Link::fds_under_way).sum::<usize>();
+        if fds > FDS_UNDER_WAY_MAX {
+            let what = format!("more than {FDS_UNDER_WAY_MAX} descriptors are under way: a peer floods the link");
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }
         Ok(())
@@ -339,6 +344,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
+        kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
     }
 }

@@ -56,6 +56,8 @@ pub struct Stream {
     partial: Vec<u8>,
     fds: Vec<OwnedFd>,
     out: VecDeque<Piece>,
+    /// Descriptors in `out`.
+    out_fds: usize,
     ended: bool,
 }
 
@@ -78,6 +80,7 @@ impl Stream {
             partial: Vec::new(),
             fds: Vec::new(),
             out: VecDeque::new(),
+            out_fds: 0,
             ended: false,
         })
     }
@@ -113,6 +116,7 @@ impl Stream {
     /// Queues bytes, cut into pieces that end at the given offsets; descriptors go with the first byte. A piece is sent
     /// once the other side has read the one before it, so that it has to put them together.
     pub fn queue(&mut self, bytes: &[u8], fds: Vec<OwnedFd>, split: &[usize]) {
+        self.out_fds += fds.len();
         let mut fds = Some(fds);
         let mut start = 0;
         let ends = split
@@ -144,6 +148,7 @@ impl Stream {
             match send(self.socket.as_fd(), &piece.bytes[piece.sent..], &fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(sent)) => {
+                    self.out_fds -= piece.fds.len();
                     piece.fds.clear();
                     piece.sent += sent;
                     if piece.sent >= piece.bytes.len() {
@@ -152,11 +157,17 @@ impl Stream {
                 }
                 Err(error) => {
                     self.out.clear();
+                    self.out_fds = 0;
                     return Err(error);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Descriptors that wait for room to be sent.
+    pub fn unsent_fds(&self) -> usize {
+        self.out_fds
     }
 
     /// Whether something waits for room to be sent.

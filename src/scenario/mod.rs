@@ -12,6 +12,7 @@ mod files;
 pub mod load;
 pub mod model;
 pub mod plan;
+pub mod reference;
 pub mod refs;
 
 mod read;
@@ -29,4 +30,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile}
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
 pub use load::{load_file, load_str, read_as, unknown_settings};
 pub use plan::{Plan, Settings};
+pub use reference::reference_markdown;
 pub use schema::scenario_schema;

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod glob;
 pub mod machine;
 pub mod peers;
+pub mod replaced;
 pub mod schedule;
 pub mod summary;
 

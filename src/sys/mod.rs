@@ -7,6 +7,7 @@ pub mod fd;
 pub mod inherited;
 pub mod poll;
 pub mod process_table;
+pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
 pub mod threads;

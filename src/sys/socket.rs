@@ -2,10 +2,13 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
+    socket,
+};
 
 use super::fd::set_nonblocking;
 
@@ -78,16 +81,16 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to a path. `Ok(None)`: nobody listens there yet.
+/// Connects to a path. `Ok(None)`: nobody listens there yet, or whoever does accepts none and its backlog is full, where a
+/// blocking connect would wait for ever.
 pub fn connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     check_path(path)?;
-    match UnixStream::connect(path) {
-        Ok(stream) => {
-            stream.set_nonblocking(true)?;
-            Ok(Some(stream.into()))
-        }
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-        Err(e) => Err(e),
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => Ok(Some(stream)),
+        Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED | nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -136,6 +139,23 @@ mod tests {
         assert!(receive(b.as_fd(), &mut buffer).unwrap().is_none());
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().unwrap().len, 0);
+    }
+
+    /// Broken: a program that listens and never accepts stops the harness.
+    #[test]
+    fn a_full_backlog_is_nobody_there_yet() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        assert!(connect(&path).unwrap().is_none());
+        let listener = listen(&path).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let mut held = Vec::new();
+        while let Some(stream) = connect(&path).unwrap() {
+            held.push(stream);
+            assert!(held.len() < 100, "the backlog never fills");
+        }
+        drop(accept(&listener).unwrap());
+        assert!(connect(&path).unwrap().is_some());
     }
 
     #[test]

@@ -5,4 +5,4 @@ mod event;
 mod timeline;
 
 pub use event::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
-pub use timeline::{EVENTS_MAX, Timeline};
+pub use timeline::Timeline;

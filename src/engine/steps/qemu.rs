@@ -238,20 +238,27 @@ impl Run<'_> {
         }
     }
 
-    fn qemu_failed(&self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
-        let state = &self.peers[peer.0];
-        let kind = match (state.child.as_ref().and_then(|c| c.exit()), error) {
-            (Some(crate::sys::child::Exit::Status(0)), _) => FailKind::Wrong,
-            (Some(_), _) => FailKind::Crash,
-            (None, QemuError::TimedOut { .. }) => FailKind::Hang,
-            _ => FailKind::Wrong,
-        };
-        Stop::fail(
-            kind,
-            Diagnostic::error("QEMU could not do this")
-                .at(span)
-                .footer(error.to_string()),
-        )
+    /// A command of QEMU's failed: because it ended, because something did not come in time, or because it was refused.
+    pub(super) fn qemu_failed(&mut self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
+        let diagnostic = Diagnostic::error("QEMU could not do this").at(span);
+        match error {
+            QemuError::TimedOut {
+                channel, outstanding, ..
+            } => {
+                let expected = format!("QEMU's answer to {channel} `{outstanding}`");
+                let actual = self.what_came_instead();
+                let diagnostic = diagnostic
+                    .label("the scenario's limit was reached here")
+                    .expected_actual(expected, actual);
+                Stop::fail(FailKind::Hang, diagnostic)
+            }
+            QemuError::NotUsed { .. } => Stop::fail(FailKind::Hang, diagnostic.footer(error.to_string())),
+            QemuError::Closed { .. } | QemuError::Io { .. } => match self.how_gone(peer) {
+                Ok((kind, how)) => Stop::fail(kind, diagnostic.footer(error.to_string()).footer(how)),
+                Err(stop) => stop,
+            },
+            _ => Stop::wrong(diagnostic.footer(error.to_string())),
+        }
     }
 }
 
