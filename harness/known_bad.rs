@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use vhost_user_harness::engine::{self, Environment, obstacle};
 use vhost_user_harness::judge::outcome::Outcome;
 use vhost_user_harness::judge::verdict::{FailKind, Verdict};
@@ -83,7 +83,7 @@ fn trials() -> Result<Vec<Trial>, Box<dyn std::error::Error>> {
             let missing = obstacle(&plan, &environment).filter(|obstacle| !obstacle.fatal);
             let plan = Arc::clone(&plan);
             let name = format!("{scenario} on {peer}: {fate:?}").to_lowercase();
-            let trial = Trial::test(name, move || run(&plan, &environment, fate, times));
+            let trial = Trial::ignorable_test(name, move || run(&plan, &environment, fate, times));
             let kind = missing.as_ref().map(|m| m.reason.clone()).unwrap_or_default();
             trials.push(trial.with_ignored_flag(missing.is_some()).with_kind(kind));
         }
@@ -91,15 +91,18 @@ fn trials() -> Result<Vec<Trial>, Box<dyn std::error::Error>> {
     Ok(trials)
 }
 
-fn run(plan: &Plan, environment: &Environment, wanted: Fate, times: u32) -> Result<(), Failed> {
+fn run(plan: &Plan, environment: &Environment, wanted: Fate, times: u32) -> Result<Completion, Failed> {
     for time in 1..=times {
         let outcome = engine::run(plan, environment);
         if fate(&outcome) != Some(wanted) {
             let reason = outcome.reason.unwrap_or_default();
+            if outcome.verdict == Verdict::Unsupported && reason.contains("ptrace is not permitted") {
+                return Ok(Completion::ignored_with(reason));
+            }
             return Err(format!("run {time} of {times}: {}: {reason}", outcome.verdict).into());
         }
     }
-    Ok(())
+    Ok(Completion::Completed)
 }
 
 /// What an outcome says of the kick; nothing if it is about something else.
