@@ -145,6 +145,7 @@ impl Run<'_> {
         {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
+        self.links[link.0].note_kick(from, &message, &fds);
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         // what the bytes say: a script may have sent others than the message's own
         let header = Header::decode(DIALECT, &bytes).unwrap_or_else(|| message.header());

@@ -8,6 +8,7 @@ use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
+use super::steps::ThreadHold;
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
 use crate::judge::monitor::{Monitor, Profile};
@@ -34,6 +35,8 @@ pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 /// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
 /// The kernel has no way to wait for that either.
 const PIECE_INTERVAL_MS: u64 = 1;
+/// How often it is looked what the threads of a process do while a step waits for that. /proc cannot be waited for.
+const THREADS_INTERVAL_MS: u64 = 1;
 /// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
 const FDS_UNDER_WAY_MAX: usize = 2048;
 /// Memory slots of a simulated back-end.
@@ -78,6 +81,8 @@ pub(super) struct Run<'a> {
     pub(super) directory: PathBuf,
     /// Requests that `await` will ask for: name, peer, what it is.
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
+    /// Threads of peers' processes that are held, or will be.
+    pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) monitor: Monitor,
@@ -95,6 +100,7 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    Thread(usize),
     Interrupt,
 }
 
@@ -133,6 +139,7 @@ impl<'a> Run<'a> {
             deadline: clock.now().plus_ms(timeout_ms),
             directory: directory.to_owned(),
             submitted: Vec::new(),
+            threads: Vec::new(),
             violation: None,
             monitor,
             monitored: Seq::default(),
@@ -171,6 +178,9 @@ impl<'a> Run<'a> {
         let pieces = self.streams_with_pieces();
         if !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
+        }
+        if self.looks_at_threads() {
+            wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
         }
         let ready = {
             let interests = self.interests();
@@ -212,6 +222,7 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::Thread(at) => self.thread_changed(at),
             Token::Interrupt => {}
         }
     }
@@ -255,6 +266,9 @@ impl<'a> Run<'a> {
                     .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
                 Sim::None => {}
             }
+        }
+        for (at, hold) in self.threads.iter().enumerate() {
+            add(hold.thread.changed(), false, Token::Thread(at));
         }
         if let Some(fd) = signal::interrupt_fd() {
             add(fd, false, Token::Interrupt);
