@@ -372,6 +372,7 @@ impl Run<'_> {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })

@@ -205,16 +205,25 @@ impl<'a> Run<'a> {
 
     fn interests(&self) -> Vec<Interest<'_, Token>> {
         let mut interests = Vec::new();
-        let mut add = |fd, write, token| interests.push(Interest { fd, write, token });
+        let mut add = |fd, read, write, token| {
+            interests.push(Interest { fd, read, write, token });
+        };
         for (i, link) in self.links.iter().enumerate() {
             for channel in Channel::ALL {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
-                    if let End::Remote(stream) = socket.end_ref(party) {
+                    let End::Remote(stream) = socket.end_ref(party) else {
+                        continue;
+                    };
+                    let blocked = self.is_blocked(LinkId(i), channel, party);
+                    // while it is not read its end cannot be taken in either, and would be told again and again
+                    if !blocked || stream.wants_write() {
+                        let token = Token::Stream(LinkId(i), channel, party);
                         add(
                             stream.as_fd(),
+                            stream.is_open() && !blocked,
                             stream.wants_write(),
-                            Token::Stream(LinkId(i), channel, party),
+                            token,
                         );
                     }
                 }
@@ -225,26 +234,26 @@ impl<'a> Run<'a> {
             if let super::peers::Attach::Listening(listener) = &peer.attach
                 && self.is_awaited(peer)
             {
-                add(std::os::fd::AsFd::as_fd(listener), false, Token::Listener(id));
+                add(std::os::fd::AsFd::as_fd(listener), true, false, Token::Listener(id));
             }
             if let Some(child) = &peer.child {
-                child.watch().for_each(|fd| add(fd, false, Token::Child(id)));
+                child.watch().for_each(|fd| add(fd, true, false, Token::Child(id)));
             }
             if let Some(qemu) = &peer.qemu {
-                add(qemu.handle.wake_fd(), false, Token::Qemu(id));
+                add(qemu.handle.wake_fd(), true, false, Token::Qemu(id));
             }
             match &peer.sim {
                 Sim::Back(back) => back
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Kick(id, ring))),
                 Sim::Front(front) => front
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Call(id, ring))),
                 Sim::None => {}
             }
         }
         if let Some(fd) = signal::interrupt_fd() {
-            add(fd, false, Token::Interrupt);
+            add(fd, true, false, Token::Interrupt);
         }
         interests
     }

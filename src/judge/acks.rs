@@ -19,6 +19,7 @@ struct Session {
     link: LinkId,
     protocol_features: u64,
     open: [VecDeque<(Seq, Message, Due)>; 2],
+    closed: [bool; 2],
 }
 
 /// Looks through the whole timeline.
@@ -32,6 +33,7 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
                 link,
                 protocol_features: 0,
                 open: Default::default(),
+                closed: [false; 2],
             });
             sessions.len() - 1
         });
@@ -42,10 +44,16 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
                     link,
                     protocol_features: 0,
                     open: Default::default(),
+                    closed: [false; 2],
                 };
             }
+            // nobody is there any more to hear it
+            EventKind::Message { message, .. } if sessions[at].closed[index(message.channel)] => {}
             EventKind::Message { message, .. } => sessions[at].message(seq, message, &mut faults),
-            EventKind::Closed { channel, .. } => sessions[at].open[index(*channel)].clear(),
+            EventKind::Closed { channel, .. } => {
+                sessions[at].open[index(*channel)].clear();
+                sessions[at].closed[index(*channel)] = true;
+            }
             _ => {}
         }
     }

@@ -282,6 +282,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })
@@ -313,6 +314,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })
