@@ -139,13 +139,13 @@ fn rerun(plan: &Plan, environment: &Environment) -> String {
 }
 
 /// The directory of a run: short, because socket paths are; removed with everything in it unless it is to be kept.
-struct Directory {
-    path: PathBuf,
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Directory {
-    fn make(plan: &Plan, environment: &Environment) -> std::io::Result<Self> {
+    pub(super) fn make(plan: &Plan, environment: &Environment) -> std::io::Result<Self> {
         if let Some(keep) = &environment.keep {
             let name: String = plan
                 .id
@@ -263,7 +263,7 @@ impl Run<'_> {
     }
 
     /// Ends every process and judges how it did. In a failed run nothing is judged any more, only ended.
-    fn take_down(&mut self, judge: bool) -> Result<()> {
+    pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
         self.hang_up();
         if !judge {
             for peer in &mut self.peers {

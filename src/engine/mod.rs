@@ -8,6 +8,7 @@ mod failure;
 mod link;
 mod patterns;
 mod peers;
+pub mod record;
 mod relay;
 mod resolve;
 mod run;

@@ -77,6 +77,10 @@ pub(super) struct Run<'a> {
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
+    /// Where connections are let in while programs that are started elsewhere are recorded.
+    pub(super) gate: Option<super::record::Gate>,
+    /// Signals that ask this process to stop end the run.
+    pub(super) heeds_signals: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +91,9 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    Gate,
     Interrupt,
+    Save,
 }
 
 impl<'a> Run<'a> {
@@ -124,6 +130,8 @@ impl<'a> Run<'a> {
             directory: directory.to_owned(),
             submitted: Vec::new(),
             violation: None,
+            gate: None,
+            heeds_signals: true,
         })
     }
 
@@ -157,12 +165,16 @@ impl<'a> Run<'a> {
         if !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
+        if let Some(at) = self.next_admission() {
+            wake = wake.min(at);
+        }
+        self.timeline.flush_recording();
         let ready = {
             let interests = self.interests();
             wait(&interests, Some(self.clock.until(wake)))
         };
         let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
-        if ready.contains(&Token::Interrupt) || signal::interrupted() {
+        if self.heeds_signals && signal::interrupted() {
             let diagnostic = Diagnostic::error("interrupted");
             return Err(Box::new(Stop {
                 kind: StopKind::Interrupted,
@@ -188,6 +200,7 @@ impl<'a> Run<'a> {
             }
         }
         self.dial();
+        self.admit();
         Ok(())
     }
 
@@ -199,7 +212,11 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
-            Token::Interrupt => {}
+            Token::Save => {
+                signal::take_save();
+                self.timeline.save_recording();
+            }
+            Token::Gate | Token::Interrupt => {}
         }
     }
 
@@ -252,7 +269,17 @@ impl<'a> Run<'a> {
                 Sim::None => {}
             }
         }
-        if let Some(fd) = signal::interrupt_fd() {
+        if let Some(gate) = &self.gate
+            && self.has_room()
+        {
+            add(std::os::fd::AsFd::as_fd(gate.listener()), true, false, Token::Gate);
+        }
+        if let Some(fd) = signal::save_fd() {
+            add(fd, true, false, Token::Save);
+        }
+        if let Some(fd) = signal::interrupt_fd()
+            && self.heeds_signals
+        {
             add(fd, true, false, Token::Interrupt);
         }
         interests
@@ -278,7 +305,7 @@ impl<'a> Run<'a> {
             }
             never.from = self.timeline.end();
         }
-        if self.timeline.end().0 >= crate::trace::EVENTS_MAX {
+        if self.timeline.is_full() {
             let what = format!("more than {} events: a peer floods the link", crate::trace::EVENTS_MAX);
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }

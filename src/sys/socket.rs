@@ -2,11 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, sendmsg,
+    shutdown, socket as nix_socket,
+};
 
 use super::fd::set_nonblocking;
 
@@ -128,16 +131,16 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to a path. `Ok(None)`: nobody listens there yet.
+/// Connects to a path, without blocking. `Ok(None)`: nobody listens there yet, or has no time for one more.
 pub fn connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     check_path(path)?;
-    match UnixStream::connect(path) {
-        Ok(stream) => {
-            stream.set_nonblocking(true)?;
-            Ok(Some(stream.into()))
-        }
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-        Err(e) => Err(e),
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = nix_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match nix_connect(stream.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => Ok(Some(stream)),
+        // the last: its backlog is full
+        Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED | nix::Error::EAGAIN) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -2,6 +2,7 @@
 //! tells them what happened. Touches no live peer.
 
 mod event;
+pub mod file;
 mod timeline;
 
 pub use event::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
