@@ -9,6 +9,7 @@ use super::fault::UsageError;
 use super::run::binary;
 use crate::engine::record::{Between, Recorded, record};
 use crate::report::Console;
+use crate::report::style::harmless;
 use crate::suite::environment::{self, Options, REQUIRE_VARIABLE, quote};
 use crate::suite::recording::{self, Load, Sockets, Started};
 use crate::sys::{limits, signal};
@@ -119,7 +120,9 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
             Between::Sockets { plan: &plan }
         }
         _ => {
-            return Err(UsageError::Unknown("either --frontend and --backend, or --listen and --connect".into()).into());
+            return Err(
+                UsageError::Unknown("either --frontend and --backend, or --listen and --connect".into()).into(),
+            );
         }
     };
     signal::install().context("signal handlers cannot be installed")?;
@@ -155,9 +158,19 @@ fn made(args: &Args) -> Made {
 
 /// To the standard error, since the trace may go to the standard output.
 fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
-    let Recorded { counts, exits, stopped } = recorded;
+    let Recorded {
+        counts,
+        exits,
+        last_words,
+        stopped,
+    } = recorded;
     for (peer, exit) in exits {
         out.line(format_args!("{peer} ended: {exit}"));
+    }
+    for (peer, lines) in last_words {
+        for line in lines {
+            out.line(format_args!("{peer} said: {}", harmless(line)));
+        }
     }
     if let Some(what) = stopped {
         out.line(format_args!("stopped: {what}"));

@@ -15,7 +15,8 @@ use super::resolve::{self, Peer, Player, Unready};
 use super::run::{DIAL_INTERVAL_MS, Run};
 use super::{Environment, Obstacle};
 use crate::link::{End, Stream};
-use crate::scenario::Plan;
+use crate::scenario::{Diagnostic, Plan};
+use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
 use crate::sys::socket;
 use crate::trace::file::{Counts, Header, Made, Output, PeerNote, Recorder};
@@ -30,6 +31,8 @@ const REACH_MS: u64 = 1_000;
 const WAITING_MAX: usize = 64;
 /// How long a front-end that was asked to end may take, still being recorded.
 const END_MS: u64 = 5_000;
+/// Lines of a failed process's standard error that are told.
+const LAST_WORDS: usize = 5;
 
 /// What is recorded.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct Recorded {
     pub counts: Counts,
     /// Each process, and how it ended.
     pub exits: Vec<(String, String)>,
+    /// The last words of processes that failed, line by line.
+    pub last_words: Vec<(String, Vec<String>)>,
     /// What went wrong while it was driven, if something did. What was recorded until then is there.
     pub stopped: Option<String>,
 }
@@ -116,8 +121,17 @@ pub fn record(
         .peers
         .iter()
         .flat_map(|p| p.exits.iter().map(|exit| (p.spec.name.clone(), exit.clone())));
+    let last_words = run.peers.iter().filter_map(|peer| {
+        let child = peer.child.as_ref()?;
+        let failed = !peer.asked_to_end && child.exit().is_some_and(|exit| exit != Exit::Status(0));
+        let text = child.err.text();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let kept = lines.len().saturating_sub(LAST_WORDS);
+        (failed && !lines.is_empty()).then(|| (peer.spec.name.clone(), lines[kept..].to_vec()))
+    });
     Ok(Recorded {
         exits: exits.collect(),
+        last_words: last_words.collect(),
         counts: match run.timeline.finish_recording() {
             Some(finished) => finished.map_err(RecordError::Write)?,
             None => Counts::default(),
@@ -172,7 +186,7 @@ impl Gate {
 impl Run<'_> {
     /// Runs the script, then goes on until one side is gone; then ends both.
     fn record_peers(&mut self, driven: bool) -> Option<Box<Stop>> {
-        let mut stopped = self.script().err();
+        let mut stopped = self.script_while_connected().err();
         self.deadline = Moment { ns: u64::MAX };
         while stopped.is_none() && !driven && !self.is_over() {
             self.relay();
@@ -182,6 +196,31 @@ impl Run<'_> {
         self.end_front();
         let judged = self.take_down(true);
         stopped.or(judged.err())
+    }
+
+    /// The script, as long as there is somebody for it to drive.
+    fn script_while_connected(&mut self) -> Result<(), Box<Stop>> {
+        loop {
+            self.relay();
+            let moved = self.advance_tracks()?;
+            if self.tracks[0].is_done() {
+                return Ok(());
+            }
+            if self.links.iter().any(|link| link.generation > 0) && self.is_over() {
+                let ended = self
+                    .peers
+                    .iter()
+                    .find(|p| p.has_ended())
+                    .map(|p| format!("`{}` ended", p.spec.name));
+                let what = ended.unwrap_or_else(|| "the connection was closed".to_owned());
+                return Err(Stop::wrong(Diagnostic::error(format!(
+                    "{what} while the front-end was being driven"
+                ))));
+            }
+            if !moved {
+                self.wait_for_events()?;
+            }
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -35,7 +35,7 @@ mod writer;
 mod tests;
 
 pub use header::{Header, Made, PeerNote};
-pub use reader::{EVENTS_READ_MAX, LINE_BYTES_MAX, Reader, Trace, TraceError, Wrong};
+pub use reader::{EVENTS_READ_MAX, Judged, LINE_BYTES_MAX, Reader, Trace, TraceError, Wrong};
 pub use recorder::{Counts, Output, Recorder};
 pub use ring::{RING_BYTES_MAX, Ring};
 pub use writer::Writer;

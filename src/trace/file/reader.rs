@@ -1,5 +1,6 @@
 //! Reading a trace: line by line, with a limit on each line, so that no file takes more memory than its events.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,8 +9,8 @@ use serde_yaml::MessageFormatter as _;
 
 use super::header::Header;
 use super::{END, VERSION, item};
-use crate::trace::{Event, Timeline};
-use crate::wire::NotationError;
+use crate::trace::{Event, EventKind, Timeline};
+use crate::wire::{Channel, NotationError, Party};
 
 /// Bytes of a line. The largest that is written has a payload of 64 KiB in hex.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
@@ -344,8 +345,70 @@ impl Trace {
         writer.finish()
     }
 
-    /// Its events as a timeline, for the judges.
+    /// Its events as a timeline.
     pub fn timeline(&self) -> Timeline {
         Timeline::of(self.events.clone(), self.header.names())
     }
+
+    /// Its events as judges need them: without connections whose beginning is missing, and with an end for those that were
+    /// still open when the recording ended, so that what was on its way then is owed by nobody.
+    pub fn judged(&self) -> Judged {
+        let mut begun = BTreeSet::new();
+        let mut open = BTreeSet::new();
+        let (mut events, mut lines) = (Vec::new(), Vec::new());
+        for (event, line) in self.events.iter().zip(&self.lines) {
+            match (event.link, &event.kind) {
+                (Some(link), EventKind::Connected { .. }) => {
+                    begun.insert(link);
+                    open.insert(link);
+                }
+                (
+                    Some(link),
+                    EventKind::Closed {
+                        channel: Channel::Main, ..
+                    },
+                ) => {
+                    open.remove(&link);
+                }
+                _ => {}
+            }
+            if self.header.skipped == 0 || event.link.is_none_or(|link| begun.contains(&link)) {
+                events.push(event.clone());
+                lines.push(*line);
+            }
+        }
+        let left_out = self.events.len() - events.len();
+        let at = events.last().map(|e| e.at).unwrap_or_default();
+        for link in open {
+            for channel in Channel::ALL {
+                events.push(Event {
+                    at,
+                    peer: None,
+                    link: Some(link),
+                    kind: EventKind::Closed {
+                        from: Party::FrontEnd,
+                        channel,
+                        partial: 0,
+                    },
+                });
+                lines.push(self.lines.last().copied().unwrap_or_default());
+            }
+        }
+        Judged {
+            timeline: Timeline::of(events, self.header.names()),
+            lines,
+            left_out,
+        }
+    }
+}
+
+/// A trace made ready for judges.
+#[derive(Debug)]
+pub struct Judged {
+    /// The events.
+    pub timeline: Timeline,
+    /// For each event, its line in the file.
+    pub lines: Vec<usize>,
+    /// Events of connections whose beginning is missing.
+    pub left_out: usize,
 }

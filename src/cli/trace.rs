@@ -1,0 +1,236 @@
+//! `vuh trace`: reading traces again.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::exit::Exit;
+use super::fault::UsageError;
+use crate::judge::acks;
+use crate::report::Console;
+use crate::report::conversation::Lines;
+use crate::report::style::Ink;
+use crate::scenario::from_trace::from_trace;
+use crate::trace::diff::{Comparison, Difference, Kind, compare};
+use crate::trace::file::{Reader, Trace, TraceError};
+use crate::trace::{EventKind, LinkId};
+use crate::wire::{DeviceKind, Party};
+
+/// Options of `vuh trace`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Show a trace, one line an event
+    Show(Show),
+    /// Compare two traces: what differs that matters
+    Diff(Diff),
+    /// Judge a trace: every request that wants an answer has exactly one, in order
+    Check(Check),
+    /// Write a scenario that plays one side of a trace
+    ToScenario(ToScenario),
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The trace
+    file: PathBuf,
+    /// Give feature bits their names
+    #[arg(long)]
+    names: bool,
+    /// Only this link
+    #[arg(long, value_name = "N")]
+    link: Option<usize>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exits with 1 if they differ. Times, process ids and the addresses of processes are no difference."
+)]
+struct Diff {
+    /// One trace
+    first: PathBuf,
+    /// The other one
+    second: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Check {
+    /// The traces
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct ToScenario {
+    /// The trace
+    file: PathBuf,
+    /// The side that the harness plays: frontend or backend
+    #[arg(long = "as", value_name = "SIDE")]
+    side: Party,
+    /// Of this link
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    link: usize,
+    /// The id of the scenario [default: recorded/ and the name of the file]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The file to write [default: the standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args, out: &mut Console, err: &mut Console) -> anyhow::Result<Exit> {
+    match &args.verb {
+        Verb::Show(args) => show(args, out, err),
+        Verb::Diff(args) => diff(args, out),
+        Verb::Check(args) => check(args, out),
+        Verb::ToScenario(args) => to_scenario(args, out),
+    }
+}
+
+fn show(args: &Show, out: &mut Console, err: &mut Console) -> anyhow::Result<Exit> {
+    let mut reader = Reader::open(&args.file)?;
+    let lines = Lines::new(reader.header(), has_links(&args.file), args.names);
+    for line in lines.title() {
+        out.line(line);
+    }
+    for event in reader.by_ref() {
+        let event = event?;
+        let wanted = args.link.is_none_or(|link| event.link == Some(LinkId(link)));
+        if wanted {
+            out.line(lines.line(&event));
+        }
+        if out.closed() {
+            return Ok(Exit::Passed);
+        }
+    }
+    if reader.is_cut() {
+        err.line(cut(&args.file, reader.line()));
+    }
+    Ok(Exit::Passed)
+}
+
+fn cut(file: &Path, line: usize) -> String {
+    format!(
+        "{}: the trace is cut off after line {line}; the recording did not end in order",
+        file.display()
+    )
+}
+
+/// Whether several links are spoken of. Whatever cannot be read is told by the reader.
+fn has_links(file: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(file) else {
+        return false;
+    };
+    let mut lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+    lines.any(|line| line.windows(8).any(|w| w == b", link: ") && !line.windows(9).any(|w| w == b", link: 0"))
+}
+
+fn diff(args: &Diff, out: &mut Console) -> anyhow::Result<Exit> {
+    let (first, second) = (Trace::read(&args.first)?, Trace::read(&args.second)?);
+    let device = match first.header.device_kind() {
+        DeviceKind::Other => second.header.device_kind(),
+        kind => kind,
+    };
+    let Comparison { alike, differences } = compare(&first, &second, device);
+    let style = out.style();
+    let mut place = None;
+    for Difference { place: at, kind } in &differences {
+        if place != Some(*at) {
+            place = Some(*at);
+            out.line(match at {
+                Some((link, channel)) => format!("link {}, {channel}", link.0),
+                None => "processes".to_owned(),
+            });
+        }
+        let line = |trace: &Trace, at: usize| trace.lines.get(at).copied().unwrap_or_default();
+        match kind {
+            Kind::OnlyFirst { at, what } => {
+                let text = style.paint(Ink::Bad, &format!("- {what}"));
+                out.line(format_args!("  {text}  (line {})", line(&first, *at)));
+            }
+            Kind::OnlySecond { at, what } => {
+                let text = style.paint(Ink::Good, &format!("+ {what}"));
+                out.line(format_args!("  {text}  (line {})", line(&second, *at)));
+            }
+            Kind::Other { at, what, parts } => {
+                let [a, b] = [line(&first, at[0]), line(&second, at[1])];
+                out.line(format_args!(
+                    "  {} {what}  (lines {a}, {b})",
+                    style.paint(Ink::Odd, "!")
+                ));
+                for part in parts {
+                    out.line(format_args!("      {part}"));
+                }
+            }
+            Kind::TooLong { left: [a, b] } => out.line(format_args!("  ? {a} and {b} more, too many to be compared")),
+        }
+    }
+    out.line(format_args!("{} alike, {} different", alike, differences.len()));
+    Ok(if differences.is_empty() {
+        Exit::Passed
+    } else {
+        Exit::Failed
+    })
+}
+
+fn check(args: &Check, out: &mut Console) -> anyhow::Result<Exit> {
+    let mut faults = 0;
+    for file in &args.files {
+        let trace = Trace::read(file)?;
+        let judged = trace.judged();
+        let found = acks::check(&judged.timeline);
+        for fault in &found {
+            let line = judged.lines.get(fault.at.0).copied().unwrap_or_default();
+            out.line(format_args!("{}:{line}: {}", file.display(), fault.what));
+        }
+        let messages = trace
+            .events
+            .iter()
+            .filter(|e| matches!(e.kind, EventKind::Message { .. }))
+            .count();
+        let mut line = format!("{}: {messages} messages, {} faults", file.display(), found.len());
+        if judged.left_out > 0 {
+            line.push_str(&format!(
+                ", {} events not judged: the beginning of their connection is missing",
+                judged.left_out
+            ));
+        }
+        out.line(line);
+        if trace.cut {
+            out.line(cut(file, trace.lines.last().copied().unwrap_or_default()));
+        }
+        faults += found.len();
+    }
+    Ok(if faults == 0 { Exit::Passed } else { Exit::Failed })
+}
+
+fn to_scenario(args: &ToScenario, out: &mut Console) -> anyhow::Result<Exit> {
+    let trace: Result<Trace, TraceError> = Trace::read(&args.file);
+    let id = args.id.clone().unwrap_or_else(|| {
+        let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
+        let slug: String = stem
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() {
+                    c.to_ascii_lowercase()
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        format!("recorded/{slug}")
+    });
+    let text =
+        from_trace(&trace?, LinkId(args.link), args.side, &id).map_err(|e| UsageError::Unknown(e.to_string()))?;
+    match &args.output {
+        Some(path) => {
+            std::fs::write(path, text).map_err(|e| UsageError::Unknown(format!("{}: {e}", path.display())))?
+        }
+        None => out.text(text),
+    }
+    Ok(Exit::Passed)
+}
