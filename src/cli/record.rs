@@ -143,7 +143,12 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
 }
 
 fn made(args: &Args) -> Made {
-    let words = std::env::args().skip(1).map(|word| quote(&word));
+    // the remark stands by itself
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = words.iter().position(|word| word == "--note") {
+        words.drain(at..words.len().min(at + 2));
+    }
+    let words = words.iter().map(|word| quote(word));
     Made {
         by: concat!("vuh ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: ["vuh".to_owned()]

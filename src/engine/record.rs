@@ -153,10 +153,11 @@ fn header(made: Made, peers: &[Peer], environment: &Environment) -> Header {
             _ => None,
         },
     };
+    let started = peers.iter().any(Peer::is_process);
     let device = peers.first().map(|p| p.device.clone());
     Header {
         made,
-        device: device.filter(|device| device != "generic"),
+        device: device.filter(|device| started || device != "generic"),
         peers: peers.iter().map(note).collect(),
         ..Header::default()
     }
@@ -275,6 +276,9 @@ impl Run<'_> {
             }
         };
         self.gate = None;
+        // what was said before the signal came is in the sockets still
+        self.read_all_streams();
+        self.relay();
         // a socket nobody listens on would only be in the way
         let _ = std::fs::remove_file(&path);
         Ok(Some(stop))

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use crate::trace::file::{Header, Trace};
 use crate::trace::{Event, EventKind, FdNote, LinkId};
 use crate::wire::features::{describe_protocol, describe_virtio};
-use crate::wire::{Channel, DeviceKind, Layout, Message, Party, Payload, Value, flags, id};
+use crate::wire::{Channel, DeviceKind, Layout, Message, Party, Payload, ReplyKind, Value, flags, id};
 
 /// Steps that are written; the rest of the trace is left out, and that is said.
 pub const STEPS_MAX: usize = 2_000;
@@ -45,9 +45,13 @@ struct Script<'a> {
     party: Party,
     steps: Vec<String>,
     connections: usize,
+    /// The other side closed.
+    closes: bool,
     left_out: BTreeSet<&'static str>,
     /// Requests that the played side answered, by name.
     manual: BTreeSet<&'static str>,
+    /// Feature bits that the played side offered: virtio, protocol.
+    offered: [Option<u64>; 2],
     /// Feature bits that were used: virtio, protocol.
     used: [Option<u64>; 2],
 }
@@ -76,8 +80,10 @@ impl<'a> Script<'a> {
             party,
             steps: Vec::new(),
             connections: 0,
+            closes: false,
             left_out: BTreeSet::new(),
             manual: BTreeSet::new(),
+            offered: [None; 2],
         }
     }
 
@@ -105,6 +111,7 @@ impl<'a> Script<'a> {
             }
             EventKind::Closed { from, channel, .. } if *channel == Channel::Main => {
                 let (own, other) = (name(self.party), name(self.party.other()));
+                self.closes = *from != self.party;
                 self.steps.push(match *from == self.party {
                     true => format!("close: {{peer: {own}}}"),
                     false => format!("expect: {{from: {other}, closed: main}}"),
@@ -124,6 +131,16 @@ impl<'a> Script<'a> {
 
     fn device(&self) -> DeviceKind {
         self.header.device_kind()
+    }
+
+    /// A list of names of feature bits: virtio's, or the protocol's.
+    fn names(&self, which: usize, bits: u64) -> String {
+        let names = match which {
+            _ if bits == 0 => String::new(),
+            0 => describe_virtio(self.device(), bits),
+            _ => describe_protocol(bits),
+        };
+        format!("[{}]", names.replace('|', ", "))
     }
 
     fn send(&mut self, message: &Message, fds: &[FdNote]) -> Option<String> {
@@ -176,6 +193,11 @@ impl<'a> Script<'a> {
         if message.channel == Channel::Main {
             self.manual.insert(spec.name);
         }
+        if let (Channel::Main, Some(which), Payload::U64(bits)) =
+            (message.channel, feature_word(message), &message.payload)
+        {
+            self.offered[which] = Some(*bits);
+        }
         let mut step = Step::new(self.party, message.channel);
         step.kind = "reply";
         step.add("to", spec.name);
@@ -198,27 +220,22 @@ impl<'a> Script<'a> {
         if !fds.is_empty() {
             step.add("fds", &fds.len().to_string());
         }
-        let bits = match (message.request, &message.payload) {
-            (id::frontend::GET_FEATURES | id::frontend::SET_FEATURES, Payload::U64(_)) => Some(0),
-            (id::frontend::GET_PROTOCOL_FEATURES | id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(_)) => Some(1),
-            _ => None,
-        };
-        if let (Channel::Main, Some(which)) = (message.channel, bits) {
+        if let (Channel::Main, Some(which)) = (message.channel, feature_word(message)) {
             let used = self.used[which].unwrap_or(0);
-            let names = match which {
-                0 => describe_virtio(self.device(), used),
-                _ => describe_protocol(used),
-            };
             if used != 0 && message.is_reply() {
-                step.add("value", &format!("{{has: [{}]}}", names.replace('|', ", ")));
+                step.add("value", &format!("{{has: {}}}", self.names(which, used)));
             }
             return Some(step.print());
         }
-        let is_status = message.is_reply() && spec.reply.layouts.is_empty();
+        let is_status = message.is_reply() && !matches!(spec.reply.kind, ReplyKind::Always | ReplyKind::FdOnly);
         match &message.payload {
             Payload::U64(status) if is_status && *status != 0 => step.add("status", "{not: 0}"),
             Payload::U64(_) if is_status => step.add("status", "0"),
             Payload::Raw(_) | Payload::Empty => {}
+            // where a ring stopped is a matter of the data, which is not played
+            Payload::VringBase(_) if message.is_reply() => {
+                step.fields(message, |field| field == "index", "fields", |_, shown| shown);
+            }
             payload if payload.layout() != Layout::Raw => {
                 step.fields(message, |field| !is_address(field), "fields", |_, shown| shown);
             }
@@ -261,19 +278,33 @@ impl<'a> Script<'a> {
             let (name, key) = (name(party), key(party));
             let player = if party == own { "simulated" } else { player };
             let manual: Vec<&str> = self.manual.iter().copied().collect();
-            let manual = match party == own && !manual.is_empty() {
-                true => format!(", manual: [{}]", manual.join(", ")),
-                false => String::new(),
-            };
-            line(&format!(
-                "  {name}: {{{key}: {player}, device: {device}{queues}{manual}}}"
-            ));
+            if party != own || manual.is_empty() {
+                line(&format!("  {name}: {{{key}: {player}, device: {device}{queues}}}"));
+                continue;
+            }
+            line(&format!("  {name}:\n    {key}: {player}\n    device: {device}"));
+            if rings > 1 {
+                line(&format!("    queues: {rings}"));
+            }
+            for (which, word) in ["features", "protocol_features"].into_iter().enumerate() {
+                if let Some(bits) = self.offered[which] {
+                    line(&format!("    {word}: {{only: {}}}", self.names(which, bits)));
+                }
+            }
+            if device == "net" {
+                line("    loopback: true");
+            }
+            line(&format!("    manual: [{}]", manual.join(", ")));
         }
         line("steps:\n  - connect: {from: front, to: back}");
         let driven = own == Party::BackEnd && player == "qemu";
         let indent = if driven { "        " } else { "  " };
         if driven {
-            line("  - together:\n      guest:\n        - setup: {peer: front}\n      device:");
+            line("  - together:\n      guest:\n        - setup: {peer: front}");
+            if self.closes {
+                line("        - kill: {peer: front, signal: SIGTERM}");
+            }
+            line("      device:");
         }
         for step in &self.steps {
             line(&format!("{indent}- {step}"));
@@ -318,10 +349,7 @@ impl Step {
     }
 
     fn hex(&mut self, key: &'static str, bytes: &[u8]) {
-        let digits = bytes
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        self.add(key, &format!("\"{digits}\""));
+        self.add(key, &format!("\"{}\"", spaced(bytes)));
     }
 
     fn list(&mut self, key: &'static str, fds: &[FdNote]) {
@@ -350,7 +378,7 @@ impl Step {
             Value::U64(value) => layout
                 .field(field)
                 .map_or_else(|| format!("{value:#x}"), |spec| spec.show(&Value::U64(*value))),
-            Value::Bytes(_) => format!("\"{value}\""),
+            Value::Bytes(bytes) => format!("\"{}\"", spaced(bytes)),
             Value::List(items) => {
                 let item = |item: &Vec<(String, Value)>| {
                     let fields: Vec<String> = item
@@ -358,7 +386,8 @@ impl Step {
                         .filter(|(name, _)| wanted(name))
                         .map(|(name, value)| match value {
                             Value::U64(value) => format!("{name}: {value:#x}"),
-                            value => format!("{name}: \"{value}\""),
+                            Value::Bytes(bytes) => format!("{name}: \"{}\"", spaced(bytes)),
+                            Value::List(_) => format!("{name}: []"),
                         })
                         .collect();
                     format!("{{{}}}", fields.join(", "))
@@ -408,6 +437,15 @@ fn key(party: Party) -> &'static str {
     }
 }
 
+/// Which feature word a message on the main socket is about, if it carries one: virtio's 0, the protocol's 1.
+fn feature_word(message: &Message) -> Option<usize> {
+    match (message.request, message.is_reply()) {
+        (id::frontend::GET_FEATURES, true) | (id::frontend::SET_FEATURES, false) => Some(0),
+        (id::frontend::GET_PROTOCOL_FEATURES, true) | (id::frontend::SET_PROTOCOL_FEATURES, false) => Some(1),
+        _ => None,
+    }
+}
+
 fn is_address(field: &str) -> bool {
     [
         "user_address",
@@ -422,6 +460,12 @@ fn is_address(field: &str) -> bool {
 
 fn has_no_fd(message: &Message) -> bool {
     matches!(&message.payload, Payload::VringFd(fd) if fd.no_fd)
+}
+
+/// Pairs of hex digits; with spaces between them, since digits alone may be a number.
+fn spaced(bytes: &[u8]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    pairs.join(" ")
 }
 
 fn one_line(text: &str) -> String {

@@ -5,7 +5,7 @@ use std::io::{self, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Header, Ring, Writer};
-use crate::trace::Event;
+use crate::trace::{Event, EventKind};
 
 /// Events that are taken in before they are written: whoever waits for a message goes first.
 const PENDING_MAX: usize = 256;
@@ -102,11 +102,17 @@ impl Recorder {
 
     /// Takes in an event.
     pub(crate) fn event(&mut self, event: &Event) {
-        use crate::trace::EventKind;
         self.counts.events += 1;
         self.counts.messages += u64::from(event.kind.message().is_some());
         self.counts.connections += u64::from(matches!(event.kind, EventKind::Connected { .. }));
-        self.pending.push(event.clone());
+        let mut event = event.clone();
+        if let EventKind::Started { program, .. } = &mut event.kind
+            && let Some(name) = Path::new(program.as_str()).file_name()
+        {
+            // where it is installed is nobody's business
+            *program = name.to_string_lossy().into_owned();
+        }
+        self.pending.push(event);
         if self.pending.len() >= PENDING_MAX {
             self.flush();
         }
