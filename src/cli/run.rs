@@ -19,7 +19,7 @@ use crate::scenario::Plan;
 use crate::scenario::scalar::Duration;
 use crate::suite::environment::{self, BIN_VARIABLE, Options, REQUIRE_VARIABLE};
 use crate::suite::schedule::{self, Event};
-use crate::suite::{Summary, filter, peers};
+use crate::suite::{Summary, filter, peers, replaced};
 use crate::sys::signal;
 
 /// Options of `vuh run`.
@@ -94,7 +94,8 @@ pub(super) fn run(args: &Args, color: ColorChoice) -> anyhow::Result<Exit> {
     };
     // before any scenario is read, so that a wrong peer is said first
     environment::environment(&options, binary()?)?;
-    let chosen = args.selection.load()?;
+    let mut chosen = args.selection.load()?;
+    chosen.plans = replaced::merge(chosen.plans, options.frontend.is_some(), options.backend.is_some());
     options.root = chosen.root;
     let environment = environment::environment(&options, binary()?)?;
     if let Some(path) = &args.keep {

@@ -1,11 +1,10 @@
 //! From the first step to the outcome: the run's directory, the script, the checks, taking everything down, and judging
 //! how each process ended and what it left behind.
 
-use std::path::PathBuf;
-
 use nix::sys::signal::Signal;
 
 use super::Environment;
+use super::directory::Directory;
 use super::failure::{Result, Stop, StopKind};
 use super::peers::{Attach, PeerState};
 use super::resolve::{self, Player, Unready};
@@ -22,13 +21,14 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, Plan, eval_match};
 use crate::sys::child::Exit;
 use crate::sys::clock::Clock;
-use crate::sys::poll::{Interest, wait};
-use crate::sys::process_table;
+use crate::trace::PeerId;
 use crate::trace::Timeline;
-use crate::wire::{Channel, Party, Value};
+use crate::wire::{Base, Channel, Party, Value};
 
 /// How long a process may take to end once it was asked to.
 const END_MS: u64 = 5_000;
+/// How long its own children may take to end after it.
+const LEAK_GRACE_MS: u64 = 200;
 /// Events shown with a failure.
 const LAST_EVENTS: usize = 12;
 
@@ -138,36 +138,6 @@ fn rerun(plan: &Plan, environment: &Environment) -> String {
     format!("{} {quoted}", environment.rerun)
 }
 
-/// The directory of a run: short, because socket paths are; removed with everything in it unless it is to be kept.
-pub(super) struct Directory {
-    pub(super) path: PathBuf,
-    _temporary: Option<tempfile::TempDir>,
-}
-
-impl Directory {
-    pub(super) fn make(plan: &Plan, environment: &Environment) -> std::io::Result<Self> {
-        if let Some(keep) = &environment.keep {
-            let name: String = plan
-                .id
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-                .collect();
-            let path = keep.join(name);
-            if path.exists() {
-                std::fs::remove_dir_all(&path)?;
-            }
-            std::fs::create_dir_all(&path)?;
-            let path = path.canonicalize()?;
-            return Ok(Self { path, _temporary: None });
-        }
-        let temporary = tempfile::Builder::new().prefix("vuh-").tempdir()?;
-        Ok(Self {
-            path: temporary.path().to_owned(),
-            _temporary: Some(temporary),
-        })
-    }
-}
-
 impl Run<'_> {
     /// The checks over the whole timeline.
     fn checks(&mut self) -> Result<()> {
@@ -185,7 +155,10 @@ impl Run<'_> {
                         let diagnostic = Diagnostic::error(format!("{matcher} is there another number of times"))
                             .at(count.is.span)
                             .label(format!("the number {why}"))
-                            .expected_actual(format!("count{}", crate::judge::value::describe(&wanted)), found);
+                            .expected_actual(
+                                format!("count{}", crate::judge::value::describe(&wanted, Base::Decimal)),
+                                format!("count={found}"),
+                            );
                         return Err(Stop::wrong(diagnostic));
                     }
                 }
@@ -194,7 +167,7 @@ impl Run<'_> {
                     if let Some(seq) = checks::find(&self.timeline, &matcher).next() {
                         let diagnostic = Diagnostic::error(format!("{matcher} is on the timeline"))
                             .at(span)
-                            .expected_actual(format!("no {matcher}"), self.timeline.line(seq).trim_start());
+                            .expected_actual(format!("no {matcher}"), self.timeline.describe(seq));
                         return Err(Stop::wrong(diagnostic));
                     }
                 }
@@ -235,7 +208,7 @@ impl Run<'_> {
                 "every request that wants an answer has exactly one, in order",
                 &first.what,
             )
-            .footer(format!("at      {}", self.timeline.line(first.at).trim_start()));
+            .footer(format!("at        {}", self.timeline.describe_when(first.at)));
         Err(Stop::wrong(diagnostic))
     }
 
@@ -249,7 +222,7 @@ impl Run<'_> {
                 .map(|c| c.err.text())
                 .unwrap_or_default();
             let wrong = |text: &At<String>, what: &str| {
-                let message = format!("the standard error {what} `{}`", text.value);
+                let message = format!("the standard error of `{}` {what} `{}`", rule.peer.value, text.value);
                 Stop::wrong(Diagnostic::error(message).at(text.span))
             };
             if let Some(wanted) = rule.contains.as_ref().filter(|w| !text.contains(&w.value)) {
@@ -266,26 +239,32 @@ impl Run<'_> {
     pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
         self.hang_up();
         if !judge {
-            for peer in &mut self.peers {
-                if let Some(child) = &mut peer.child {
-                    // its last words may say why
-                    child.collect();
-                    let survivors = child.survivors();
-                    child.kill_now();
-                    process_table::kill_all(&survivors);
-                }
-                peer.qemu = None;
-            }
+            self.kill_processes();
             return Ok(());
         }
         let mut verdict = Ok(());
         for peer in 0..self.peers.len() {
             let judged = self.end_process(peer);
+            if matches!(&judged, Err(stop) if stop.kind == StopKind::Interrupted) {
+                self.kill_processes();
+                return judged;
+            }
             if verdict.is_ok() {
                 verdict = judged;
             }
         }
         verdict.and_then(|()| self.check_stderr())
+    }
+
+    fn kill_processes(&mut self) {
+        for peer in &mut self.peers {
+            if let Some(child) = &mut peer.child {
+                // its last words may say why
+                child.collect();
+                child.sweep();
+            }
+            peer.qemu = None;
+        }
     }
 
     /// Closes all connections: a process may end because of it, and learns of the end of the run.
@@ -312,20 +291,21 @@ impl Run<'_> {
         let wants_own_end = own_end || state.spec.exit.as_ref().is_some_and(|r| r.status.is_some());
         if !ended_before {
             if state.stopped {
-                self.signal_process(crate::trace::PeerId(peer), Signal::SIGCONT, Span::default())?;
+                self.signal_process(PeerId(peer), Signal::SIGCONT, Span::default())?;
             }
             if !wants_own_end || self.peers[peer].asked_to_end {
-                self.signal_process(crate::trace::PeerId(peer), Signal::SIGTERM, Span::default())?;
+                self.signal_process(PeerId(peer), Signal::SIGTERM, Span::default())?;
             }
-            self.wait_for_end(peer)?;
+            let deadline = self.clock.now().plus_ms(END_MS);
+            self.wait_for_end(PeerId(peer), deadline)?;
         }
         self.peers[peer].qemu = None;
         let state = &mut self.peers[peer];
         let Some(child) = &mut state.child else { return Ok(()) };
-        let survivors = child.survivors();
-        process_table::kill_all(&survivors);
-        let Some(exit) = child.exit() else {
-            child.kill_now();
+        let exit = child.exit();
+        let survivors = child.survivors_after(LEAK_GRACE_MS);
+        child.sweep();
+        let Some(exit) = exit else {
             let message = format!(
                 "`{}` did not end within {} s of being asked to",
                 state.spec.name,
@@ -336,16 +316,15 @@ impl Run<'_> {
                 Diagnostic::error(message).at(state.spec.span),
             ));
         };
-        let rule = state.spec.exit.clone();
-        let wanted = rule
-            .as_ref()
-            .map(|rule| self.exit_match(rule, Span::default()))
-            .transpose()?;
-        judge_exit(&self.peers[peer], exit, ended_before, wanted)?;
+        self.judge_end(peer, exit, ended_before)?;
         let state = &self.peers[peer];
         if let Some(survivor) = survivors.first() {
-            let message = format!("`{}` left {} processes behind", state.spec.name, survivors.len());
-            let footer = format!("one of them is {} (pid {})", survivor.name, survivor.pid);
+            let name = &state.spec.name;
+            let (message, which) = match survivors.len() {
+                1 => (format!("`{name}` left a process behind"), "it"),
+                n => (format!("`{name}` left {n} processes behind"), "one of them"),
+            };
+            let footer = format!("{which} is {} (pid {})", survivor.name, survivor.pid);
             return Err(Stop::fail(
                 FailKind::Leak,
                 Diagnostic::error(message).at(state.spec.span).footer(footer),
@@ -362,26 +341,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn wait_for_end(&mut self, peer: usize) -> Result<()> {
-        let deadline = self.clock.now().plus_ms(END_MS);
-        while !self.peers[peer].has_ended() && !self.is_past(deadline) {
-            let Some(child) = &self.peers[peer].child else {
-                return Ok(());
-            };
-            let interests: Vec<_> = child
-                .watch()
-                .map(|fd| Interest {
-                    fd,
-                    read: true,
-                    write: false,
-                    token: (),
-                })
-                .collect();
-            wait(&interests, Some(self.clock.until(deadline)))
-                .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
-            self.collect_child(crate::trace::PeerId(peer));
-        }
-        Ok(())
+    /// Whether a process ended as the scenario says it has to.
+    pub(super) fn judge_end(&self, peer: usize, exit: Exit, ended_before: bool) -> Result<()> {
+        let state = &self.peers[peer];
+        let rule = state.spec.exit.as_ref();
+        let wanted = rule.map(|rule| self.exit_match(rule, Span::default())).transpose()?;
+        judge_exit(state, exit, ended_before, wanted)
     }
 
     /// Writes the outcome.
@@ -447,6 +412,11 @@ fn judge_exit(state: &PeerState, exit: Exit, ended_before: bool, wanted: Option<
         Exit::Signal(_) => FailKind::Crash,
         Exit::Status(_) => FailKind::Wrong,
     };
+    let early = if exit == Exit::Status(0) {
+        FailKind::Wrong
+    } else {
+        FailKind::Crash
+    };
     match wanted {
         Some(ExitMatch::Any) => Ok(()),
         Some(ExitMatch::Is(wanted)) if wanted == exit => Ok(()),
@@ -454,7 +424,7 @@ fn judge_exit(state: &PeerState, exit: Exit, ended_before: bool, wanted: Option<
         // a step has killed it
         None if ended_before && state.asked_to_end => Ok(()),
         None if ended_before && own_end && exit == Exit::Status(0) => Ok(()),
-        None if ended_before => fail(crash, "alive until the harness ends it".to_owned()),
+        None if ended_before => fail(early, "alive until the harness ends it".to_owned()),
         None if exit == Exit::Status(0) || exit == Exit::Signal(Signal::SIGTERM as i32) => Ok(()),
         None => fail(crash, "exit status 0, or signal SIGTERM".to_owned()),
     }

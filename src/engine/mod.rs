@@ -3,8 +3,10 @@
 //! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay` carries messages over
 //! the links, `tracks` and `steps` walk the script, `end` takes everything down and judges how it ended.
 
+mod directory;
 mod end;
 mod failure;
+mod gone;
 mod link;
 mod patterns;
 mod peers;

@@ -5,6 +5,7 @@ use super::run::Run;
 use crate::judge::matcher::{ExitMatch, Matcher, Stream, What};
 use crate::judge::value::FeatureSpace;
 use crate::scenario::model::{ExitRule, Pattern};
+use crate::scenario::scalar::FieldMatch;
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_match, eval_num};
 use crate::sys::child::Exit;
@@ -68,22 +69,26 @@ impl Run<'_> {
             _ => 0,
         };
         let space = FeatureSpace::of(request, self.device_kind(stream.peer()));
-        let evaluate = |m| eval_match(m, &self.bindings).map_err(Stop::from_diagnostic);
+        let evaluate = |m: &At<FieldMatch>| match eval_match(&m.value, &self.bindings) {
+            Ok(value) => Ok(At { value, span: m.span }),
+            Err(diagnostic) => Err(Stop::from_diagnostic(diagnostic)),
+        };
         let mut fields = Vec::new();
         for condition in [&pattern.value, &pattern.status].into_iter().flatten() {
-            fields.push((String::new(), evaluate(&condition.value)?));
+            fields.push((String::new(), evaluate(condition)?));
         }
         for (path, condition) in pattern.fields.iter() {
-            fields.push((path.value.clone(), evaluate(&condition.value)?));
+            fields.push((path.value.clone(), evaluate(condition)?));
         }
         Ok(Matcher {
             stream,
             peer: peer.name.clone(),
             what,
-            need_reply: pattern.need_reply.as_ref().map(|n| n.value),
+            span,
+            need_reply: pattern.need_reply.clone(),
             fields,
-            fds: pattern.fds.as_ref().map(|c| evaluate(&c.value)).transpose()?,
-            size: pattern.size.as_ref().map(|c| evaluate(&c.value)).transpose()?,
+            fds: pattern.fds.as_ref().map(evaluate).transpose()?,
+            size: pattern.size.as_ref().map(evaluate).transpose()?,
             space,
         })
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::end::Directory;
+use super::directory::Directory;
 use super::failure::{Stop, StopKind};
 use super::link::Link;
 use super::resolve::{self, Peer, Player, Unready};

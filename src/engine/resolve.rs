@@ -72,6 +72,7 @@ pub(super) struct Peer {
     pub(super) loopback: bool,
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
+    pub(super) kick_on_start: bool,
     pub(super) listens: Option<bool>,
     pub(super) reconnect_ms: Option<u64>,
     pub(super) plugged: bool,
@@ -354,6 +355,7 @@ fn evaluate(
             .iter()
             .map(|(request, a)| Ok((requester(request)?, answer(a, kind)?)))
             .collect::<Result<_, Diagnostic>>()?,
+        kick_on_start: decl.kick_on_start.as_ref().is_none_or(|k| k.value),
         listens: decl.listens.as_ref().map(|l| l.value),
         reconnect_ms: decl.reconnect.as_ref().map(|d| d.ms),
         plugged: decl.plugged.as_ref().is_none_or(|p| p.value),

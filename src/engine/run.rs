@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
-use super::failure::{Result, Stop, StopKind};
+use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
@@ -175,11 +175,7 @@ impl<'a> Run<'a> {
         };
         let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
         if self.heeds_signals && signal::interrupted() {
-            let diagnostic = Diagnostic::error("interrupted");
-            return Err(Box::new(Stop {
-                kind: StopKind::Interrupted,
-                diagnostic,
-            }));
+            return Err(super::gone::interrupted());
         }
         // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
         if ready.iter().any(|t| matches!(t, Token::Qemu(_))) {
@@ -300,7 +296,7 @@ impl<'a> Run<'a> {
                 let diagnostic = Diagnostic::error(format!("{} happened", never.matcher))
                     .at(never.span)
                     .label("this must never happen from here on")
-                    .expected_actual(format!("no {}", never.matcher), self.timeline.line(seq).trim_start());
+                    .expected_actual(format!("no {}", never.matcher), self.timeline.describe(seq));
                 return Err(Stop::wrong(diagnostic));
             }
             never.from = self.timeline.end();
@@ -361,6 +357,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
+        kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
     }
 }

@@ -63,6 +63,7 @@ impl Run<'_> {
 
     fn start_process(&mut self, peer: PeerId, span: Span) -> Result<()> {
         let state = &mut self.peers[peer.0];
+        // drops the one before, and whatever it has left behind
         state.child = None;
         state.qemu = None;
         state.asked_to_end = false;
@@ -107,8 +108,13 @@ impl Run<'_> {
             .iter()
             .map(|arg| fill(arg, state, inherited.as_ref(), &self.directory, self.environment))
             .collect();
+        // the process starts in the run's directory, and a relative program is meant from here
+        let found = match program.components().count() {
+            0 | 1 => program.clone(),
+            _ => std::path::absolute(&program).map_err(|e| failed(state, &e))?,
+        };
         let spec = Spec {
-            program: program.clone().into(),
+            program: found.into(),
             args: filled,
             directory: self.directory.clone(),
             inherit: inherited.iter().map(AsFd::as_fd).collect(),
@@ -227,6 +233,10 @@ impl Run<'_> {
     pub(super) fn begin_connection(&mut self, link: LinkId, span: Span) -> Result<()> {
         let (front, back) = (self.links[link.0].front, self.links[link.0].back);
         for peer in [front, back] {
+            // a process that is gone is replaced; unless a step made it end, it has to have ended as it should
+            if let Some(exit) = self.peers[peer.0].child.as_ref().and_then(|c| c.exit()) {
+                self.judge_end(peer.0, exit, true)?;
+            }
             self.start(peer, span)?;
         }
         let state = &mut self.links[link.0];

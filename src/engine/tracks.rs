@@ -151,12 +151,20 @@ impl<'a> Run<'a> {
             }
             return Ok(true);
         }
+        self.check_link(at, step.span, &waiting)?;
         let deadline = self.tracks[at].deadline;
-        if self.is_past(deadline) {
+        if self.is_past(deadline) && self.is_to_blame(at, &waiting) {
             return Err(self.timed_out(at, step, &waiting));
         }
         self.tracks[at].waiting = Some(waiting);
         Ok(false)
+    }
+
+    /// Whether a step that has waited too long is the one to report: tracks that wait for other tracks do so because one of
+    /// those hangs.
+    fn is_to_blame(&self, at: usize, waiting: &Waiting) -> bool {
+        let hangs_itself = |track: &Track| matches!(&track.waiting, Some(w) if !w.is_for_tracks());
+        !waiting.is_for_tracks() || !self.tracks.iter().enumerate().any(|(i, t)| i != at && hangs_itself(t))
     }
 
     fn enter_repeat(&mut self, at: usize, repeat: &'a Repeat) -> Result<bool> {

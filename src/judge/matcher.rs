@@ -4,9 +4,10 @@ use std::fmt;
 
 use super::value::{FeatureSpace, describe, main_field, mismatch};
 use crate::scenario::scalar::FieldMatch;
+use crate::scenario::span::{At, Span};
 use crate::sys::child::Exit;
 use crate::trace::{Event, EventKind, PeerId};
-use crate::wire::{Channel, Message, Payload, Value};
+use crate::wire::{Base, Channel, Dialect, Layout, Message, Payload, Value, spec};
 
 /// Events that are read in their order, independent of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,21 +90,41 @@ pub struct Matcher {
     pub peer: String,
     /// What kind.
     pub what: What,
+    /// Where it is written.
+    pub span: Span,
     /// The need_reply flag.
-    pub need_reply: Option<bool>,
+    pub need_reply: Option<At<bool>>,
     /// Conditions on fields, by path; an empty path is the main field.
-    pub fields: Vec<(String, FieldMatch)>,
+    pub fields: Vec<(String, At<FieldMatch>)>,
     /// Number of descriptors.
-    pub fds: Option<FieldMatch>,
+    pub fds: Option<At<FieldMatch>>,
     /// Payload bytes.
-    pub size: Option<FieldMatch>,
+    pub size: Option<At<FieldMatch>>,
     /// Names of feature bits in its fields.
     pub space: FeatureSpace,
 }
 
+/// What is wrong about an event, and the condition that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What.
+    pub why: String,
+    /// Where the condition is written; `None` if it is altogether another event.
+    pub condition: Option<Span>,
+}
+
+impl Mismatch {
+    fn of(condition: Span, why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            condition: Some(condition),
+        }
+    }
+}
+
 impl Matcher {
-    /// Whether an event of the stream is the one described; if not, why.
-    pub fn check(&self, event: &Event) -> Result<(), String> {
+    /// Whether an event of the stream is the one described; if not, what is wrong about it.
+    pub fn check(&self, event: &Event) -> Result<(), Mismatch> {
         match (&self.what, &event.kind) {
             (What::Signal, _) => Ok(()),
             (What::Qmp(name), EventKind::Qmp { name: actual }) if name == actual => Ok(()),
@@ -119,54 +140,117 @@ impl Matcher {
             {
                 self.check_message(message, fds.len(), *size)
             }
-            _ => Err("is something else".to_owned()),
+            _ => Err(Mismatch {
+                why: "this is something else".to_owned(),
+                condition: None,
+            }),
         }
     }
 
-    fn check_message(&self, message: &Message, fds: usize, size: u32) -> Result<(), String> {
-        if let Some(wanted) = self.need_reply
-            && message.needs_reply() != wanted
+    fn check_message(&self, message: &Message, fds: usize, size: u32) -> Result<(), Mismatch> {
+        if let Some(wanted) = &self.need_reply
+            && message.needs_reply() != wanted.value
         {
-            return Err(format!("need_reply is {}", if wanted { "not set" } else { "set" }));
+            let why = if wanted.value {
+                "need_reply is not set"
+            } else {
+                "need_reply is set"
+            };
+            return Err(Mismatch::of(wanted.span, why));
         }
         for (path, condition) in &self.fields {
+            let wrong = |why: String| Mismatch::of(condition.span, why);
             // the status of a reply that the table knows nothing about
             if let (true, Payload::Raw(bytes)) = (path.is_empty(), &message.payload)
                 && let Some(number) = bytes.first_chunk::<8>().filter(|_| bytes.len() == 8)
             {
-                match mismatch(&Value::U64(u64::from_ne_bytes(*number)), condition, self.space) {
+                let number = Value::U64(u64::from_ne_bytes(*number));
+                match mismatch(&number, &condition.value, self.space) {
                     None => continue,
-                    Some(why) => return Err(format!("value {why}")),
+                    Some(why) => return Err(wrong(format!("value {why}"))),
                 }
             }
             let name = if path.is_empty() {
-                main_field(&message.payload).ok_or_else(|| "its payload has no value".to_owned())?
+                main_field(message.payload.layout()).ok_or_else(|| wrong("its payload has no value".to_owned()))?
             } else {
                 path
             };
-            let value = message.payload.get(name).map_err(|e| e.to_string())?;
-            if let Some(why) = mismatch(&value, condition, self.space) {
-                return Err(format!("{name} {why}"));
+            let value = message.payload.get(name).map_err(|e| wrong(e.to_string()))?;
+            if let Some(why) = mismatch(&value, &condition.value, self.space) {
+                return Err(wrong(format!("{name} {why}")));
             }
         }
         let counts = [
-            ("number of descriptors", &self.fds, fds as u64),
-            ("payload size", &self.size, u64::from(size)),
+            ("the number of descriptors", &self.fds, fds as u64),
+            ("the payload's size", &self.size, u64::from(size)),
         ];
         for (name, condition, actual) in counts {
             if let Some(condition) = condition
-                && let Some(why) = mismatch(&Value::U64(actual), condition, self.space)
+                && let Some(why) = mismatch(&Value::U64(actual), &condition.value, self.space)
             {
-                return Err(format!("{name} {why}"));
+                return Err(Mismatch::of(condition.span, format!("{name} {why}, but {actual}")));
             }
         }
         Ok(())
+    }
+
+    /// The bits of a message by name, if a condition names bits.
+    pub fn bits_by_name(&self, message: &Message) -> Option<String> {
+        let (path, _) = self
+            .fields
+            .iter()
+            .find(|(_, c)| !c.value.has.is_empty() || !c.value.lacks.is_empty())?;
+        let name = if path.is_empty() {
+            main_field(message.payload.layout())?
+        } else {
+            path
+        };
+        let value = message.payload.get(name).ok()?.as_u64()?;
+        Some(self.space.names(value))
+    }
+
+    /// The name of a field, and the base in which messages print it.
+    fn field<'m>(&'m self, path: &'m str) -> (&'m str, Base) {
+        let Stream::Messages(_, channel) = self.stream else {
+            return (path, Base::Decimal);
+        };
+        let (id, is_reply) = match &self.what {
+            What::Request(id, _) => (*id, false),
+            What::Reply(id, _) => (*id, true),
+            _ => return (path, Base::Decimal),
+        };
+        let layout = spec(Dialect::VhostUser, channel, id).map_or(Layout::U64, |spec| {
+            let named = [path].into_iter().filter(|p| !p.is_empty());
+            if is_reply {
+                spec.reply_layout(named)
+            } else {
+                spec.request_layout(named)
+            }
+        });
+        let name = if path.is_empty() {
+            main_field(layout).unwrap_or("value")
+        } else {
+            path
+        };
+        let (list, item) = name
+            .split_once("].")
+            .map_or((name, None), |(list, item)| (list, Some(item)));
+        let found = layout.field(list.split('[').next().unwrap_or(list));
+        let found = match item {
+            Some(item) => found.and_then(|list| list.items.iter().find(|f| f.name == item)),
+            None => found,
+        };
+        (name, found.map_or(Base::Decimal, |f| f.base))
     }
 }
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let bang = if self.need_reply == Some(true) { "!" } else { "" };
+        let bang = if self.need_reply.as_ref().is_some_and(|n| n.value) {
+            "!"
+        } else {
+            ""
+        };
         match (&self.what, self.stream) {
             (What::Request(_, name), _) => write!(f, "{name}{bang}")?,
             (What::Reply(_, name), _) => write!(f, "reply to {name}")?,
@@ -182,18 +266,14 @@ impl fmt::Display for Matcher {
             f.write_str(" on backend")?;
         }
         for (path, condition) in &self.fields {
-            write!(
-                f,
-                " {}{}",
-                if path.is_empty() { "value" } else { path },
-                describe(condition)
-            )?;
+            let (name, base) = self.field(path);
+            write!(f, " {name}{}", describe(&condition.value, base))?;
         }
         if let Some(condition) = &self.fds {
-            write!(f, " fds{}", describe(condition))?;
+            write!(f, " fds{}", describe(&condition.value, Base::Decimal))?;
         }
         if let Some(condition) = &self.size {
-            write!(f, " size{}", describe(condition))?;
+            write!(f, " size{}", describe(&condition.value, Base::Decimal))?;
         }
         write!(f, " from {}", self.peer)
     }

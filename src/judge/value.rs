@@ -4,8 +4,8 @@ use crate::scenario::eval::as_u64;
 use crate::scenario::model::HeaderDecl;
 use crate::scenario::scalar::{FieldMatch, Node, Num, Ordered, parse_hex};
 use crate::scenario::span::At;
-use crate::wire::features::{parse_protocol, parse_virtio};
-use crate::wire::{DeviceKind, Message, Payload, Value, id};
+use crate::wire::features::{describe_protocol, describe_virtio, parse_protocol, parse_virtio};
+use crate::wire::{Base, DeviceKind, Layout, Message, Value, id};
 
 /// Which names feature bits have in the fields of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,14 @@ impl FeatureSpace {
         match self {
             FeatureSpace::Virtio(device) => parse_virtio(device, name).map_err(|e| e.to_string()),
             FeatureSpace::Protocol => parse_protocol(name).map_err(|e| e.to_string()),
+        }
+    }
+
+    /// The names of all set bits.
+    pub fn names(self, bits: u64) -> String {
+        match self {
+            FeatureSpace::Virtio(device) => describe_virtio(device, bits),
+            FeatureSpace::Protocol => describe_protocol(bits),
         }
     }
 
@@ -98,12 +106,12 @@ pub fn to_node(value: &Value) -> Node {
 }
 
 /// The field that a message is about: the number of a u64, the indices of a base, the number of a ring state.
-pub fn main_field(payload: &Payload) -> Option<&'static str> {
-    match payload {
-        Payload::U64(_) => Some("value"),
-        Payload::VringBase(_) => Some("indices"),
-        Payload::VringState(_) => Some("num"),
-        Payload::VringFd(_) => Some("index"),
+pub fn main_field(layout: Layout) -> Option<&'static str> {
+    match layout {
+        Layout::U64 => Some("value"),
+        Layout::VringBase => Some("indices"),
+        Layout::VringState => Some("num"),
+        Layout::VringFd => Some("index"),
         _ => None,
     }
 }
@@ -111,7 +119,7 @@ pub fn main_field(payload: &Payload) -> Option<&'static str> {
 /// What `${name}` and `${name.field}` of a bound message are.
 pub fn binding_of(message: &Message) -> (Node, Ordered<At<Node>>) {
     let fields = message.payload.fields();
-    let main = main_field(&message.payload)
+    let main = main_field(message.payload.layout())
         .and_then(|name| message.payload.get(name).ok())
         .map_or(Node::Text(message.name().into_owned()), |v| to_node(&v));
     let fields = fields
@@ -176,9 +184,13 @@ pub fn mismatch(value: &Value, condition: &FieldMatch, space: FeatureSpace) -> O
     None
 }
 
-/// A condition in one line, as it stands after the field's name.
-pub fn describe(condition: &FieldMatch) -> String {
+/// A condition in one line, as it stands after the field's name; its numbers in the base in which the field is printed.
+pub fn describe(condition: &FieldMatch, base: Base) -> String {
     let mut parts = Vec::new();
+    let show = |node: &Node| match node {
+        Node::Number(n) => number_in(*n, base),
+        other => other.to_string(),
+    };
     if let Some(node) = &condition.is {
         match &condition.mask {
             Some(At {
@@ -189,19 +201,30 @@ pub fn describe(condition: &FieldMatch) -> String {
         }
     }
     let number = |n: &At<Num>| match &n.value {
-        Num::Literal(n) => n.to_string(),
+        Num::Literal(n) => number_in(*n, base),
         Num::Reference(text) => text.clone(),
     };
     parts.extend(condition.not.iter().map(|n| format!("!={}", show(&n.value))));
     parts.extend(condition.min.iter().map(|n| format!(">={}", number(n))));
     parts.extend(condition.max.iter().map(|n| format!("<={}", number(n))));
-    parts.extend(condition.has.iter().map(|n| format!(" has {}", n.value)));
-    parts.extend(condition.lacks.iter().map(|n| format!(" lacks {}", n.value)));
+    for (word, names) in [("has", &condition.has), ("lacks", &condition.lacks)] {
+        if !names.is_empty() {
+            let names: Vec<&str> = names.iter().map(|n| n.value.as_str()).collect();
+            parts.push(format!(" {word} {}", names.join("|")));
+        }
+    }
     if !condition.one_of.is_empty() {
         let all: Vec<String> = condition.one_of.iter().map(|n| show(&n.value)).collect();
         parts.push(format!(" one of {}", all.join(", ")));
     }
     parts.concat()
+}
+
+fn number_in(number: u64, base: Base) -> String {
+    match base {
+        Base::Hex => format!("{number:#x}"),
+        _ => number.to_string(),
+    }
 }
 
 fn show(node: &Node) -> String {

@@ -16,6 +16,10 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../../harness/peers/qemu-storage-daemon.yaml"),
     ),
     (
+        "qemu-storage-daemon-slow.yaml",
+        include_str!("../../harness/peers/qemu-storage-daemon-slow.yaml"),
+    ),
+    (
         "reference-backend.yaml",
         include_str!("../../harness/peers/reference-backend.yaml"),
     ),

@@ -116,7 +116,9 @@ impl Reporter for Terminal {
         self.bar.finish_and_clear();
         let style = self.console.style();
         for result in &run.results {
-            if let Some(failure) = &result.outcome.failure {
+            // a known failure has its reason on its line; the JSON report has the rest
+            let known = result.outcome.verdict == Verdict::ExpectedFail;
+            if let Some(failure) = result.outcome.failure.as_ref().filter(|_| !known) {
                 self.console
                     .line(format_args!("\n{}", failure::title(&result.outcome, style)));
                 self.console.text(failure::show(result.plan, failure, style));

@@ -1,5 +1,5 @@
 //! What is wrong and where: one type for errors of a scenario file and for failures at run time, so that both print alike.
-//! Owns the text of the sources that spans point into; drawing is in [`super::render`].
+//! Owns the text of the sources that spans point into; drawing is in `render`.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -13,6 +13,7 @@ pub mod from_trace;
 pub mod load;
 pub mod model;
 pub mod plan;
+pub mod reference;
 pub mod refs;
 
 mod read;
@@ -30,4 +31,5 @@ pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile}
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
 pub use load::{load_file, load_str, read_as, unknown_settings};
 pub use plan::{Plan, Settings};
+pub use reference::reference_markdown;
 pub use schema::scenario_schema;

@@ -115,6 +115,9 @@ pub struct PeerDecl {
     /// Scripted answers of a simulated back-end, by request.
     #[serde(default)]
     pub answers: Ordered<Answer>,
+    /// Simulated front-end: signals each kick eventfd before it passes it on, as QEMU does (VU-RING-14). Default true.
+    #[serde(default)]
+    pub kick_on_start: Option<At<bool>>,
     /// Which end listens on the socket, where the peer leaves it open: true = this peer.
     #[serde(default)]
     pub listens: Option<At<bool>>,

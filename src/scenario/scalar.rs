@@ -542,16 +542,27 @@ impl JsonSchema for FieldMatch {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let with = |mut schema: Schema, about: &str| {
+            schema.insert("description".to_owned(), about.into());
+            schema
+        };
         let value = generator.subschema_for::<Node>();
         let num = generator.subschema_for::<Num>();
+        let values = json_schema!({"type": "array", "items": value});
         let names = json_schema!({"type": "array", "items": {"type": "string"}});
         json_schema!({
-            "description": "a value, or conditions that must all hold",
+            "description": "A condition on a field. A plain value means equality; a map gives conditions that must all hold.",
             "anyOf": [
                 {"type": ["integer", "string", "boolean"]},
                 {"type": "object", "additionalProperties": false, "properties": {
-                    "is": value, "not": value, "min": num, "max": num, "mask": num,
-                    "has": names, "lacks": names, "one_of": {"type": "array", "items": value}
+                    "is": with(value.clone(), "Equal to this."),
+                    "not": with(value, "Different from this."),
+                    "min": with(num.clone(), "At least this."),
+                    "max": with(num.clone(), "At most this."),
+                    "mask": with(num, "`is`, `not` and `one_of` compare only the bits of this mask."),
+                    "has": with(names.clone(), "Names of feature bits that are set."),
+                    "lacks": with(names, "Names of feature bits that are clear."),
+                    "one_of": with(values, "Equal to one of these.")
                 }}
             ]
         })

@@ -10,6 +10,7 @@ pub mod glob;
 pub mod machine;
 pub mod peers;
 pub mod recording;
+pub mod replaced;
 pub mod schedule;
 pub mod summary;
 

@@ -4,20 +4,26 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child as StdChild, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::fd::set_nonblocking;
-use super::process_table::{self, MARK, Survivor};
+use super::process_table::{self, MARK, Survivor, pidfd_open};
 
 /// Bytes kept of each output stream: the first half and the last half.
 pub const OUTPUT_MAX: usize = 64 * 1024;
+
+/// Descendants may start others while they are being killed; so often they are looked for again.
+const SWEEPS_MAX: u32 = 100;
+/// How long the kernel may take to end a process that was killed.
+const KILL_TIME: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Debug)]
@@ -97,6 +103,8 @@ pub struct Child {
     /// Its standard error so far.
     pub err: Output,
     exit: Option<Exit>,
+    /// Nothing that descends from it can be left.
+    swept: bool,
 }
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
@@ -149,6 +157,7 @@ impl Child {
             out: Output::default(),
             err: Output::default(),
             exit: None,
+            swept: false,
         })
     }
 
@@ -221,11 +230,37 @@ impl Child {
     pub fn survivors(&self) -> Vec<Survivor> {
         process_table::descendants(self.pid(), &self.mark)
     }
+
+    /// Its descendants that do not end within `grace_ms` either: a child may notice only now that its parent is gone.
+    pub fn survivors_after(&self, grace_ms: u64) -> Vec<Survivor> {
+        let found = self.survivors();
+        if found.is_empty() {
+            return found;
+        }
+        process_table::wait_for_all(&found, Duration::from_millis(grace_ms));
+        self.survivors()
+    }
+
+    /// Kills it and all that descends from it, and waits until they are gone.
+    pub fn sweep(&mut self) {
+        self.kill_now();
+        for _ in 0..SWEEPS_MAX {
+            let found = self.survivors();
+            if found.is_empty() {
+                break;
+            }
+            process_table::kill_all(&found);
+            process_table::wait_for_all(&found, KILL_TIME);
+        }
+        self.swept = true;
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.kill_now();
+        if !self.swept {
+            self.sweep();
+        }
     }
 }
 
@@ -245,16 +280,6 @@ fn drain(pipe: &mut Option<OwnedFd>, output: &mut Output) {
             Err(_) => return,
         }
     }
-}
-
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two integers and returns a new descriptor (close-on-exec by definition) or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 #[cfg(test)]
@@ -322,10 +347,10 @@ mod tests {
             wait(&interests, None).unwrap();
             child.collect();
         }
-        let survivors = child.survivors();
+        let survivors = child.survivors_after(1);
         assert_eq!(survivors.len(), 1, "{survivors:?}");
-        process_table::kill_all(&survivors);
-        while !child.survivors().is_empty() {}
+        child.sweep();
+        assert_eq!(child.survivors(), []);
     }
 
     #[test]

@@ -2,9 +2,14 @@
 //! inherit, so that a daemon which left the session is found as well.
 
 use std::fs;
+use std::io;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::poll::{Interest, wait};
 
 /// The environment variable that carries a child's mark.
 pub const MARK: &str = "VUH_CHILD";
@@ -60,10 +65,40 @@ pub fn descendants(leader: i32, mark: &str) -> Vec<Survivor> {
     found
 }
 
-/// Ends survivors.
+/// Kills survivors.
 pub fn kill_all(survivors: &[Survivor]) {
     for survivor in survivors {
         // it may have ended by itself meanwhile
         let _ = kill(Pid::from_raw(survivor.pid), Signal::SIGKILL);
     }
+}
+
+/// Waits until all of them have ended, but no longer than `limit`.
+pub fn wait_for_all(survivors: &[Survivor], limit: Duration) {
+    let end = Instant::now() + limit;
+    for survivor in survivors {
+        // one that cannot be opened has ended
+        let Ok(pidfd) = pidfd_open(survivor.pid as u32) else {
+            continue;
+        };
+        let interest = Interest {
+            fd: pidfd.as_fd(),
+            read: true,
+            write: false,
+            token: (),
+        };
+        // whoever called looks again what is left
+        let _ = wait(&[interest], Some(end.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// A descriptor that is readable once the process has ended.
+pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and returns a new descriptor (close-on-exec by definition) or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

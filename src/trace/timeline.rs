@@ -146,6 +146,21 @@ impl Timeline {
         format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), event.kind)
     }
 
+    /// An event in the words of the expectations: what, from whom.
+    pub fn describe(&self, seq: Seq) -> String {
+        let Some(event) = self.get(seq) else {
+            return String::new();
+        };
+        let from = event.peer.map_or(String::new(), |p| format!(" from {}", self.name(p)));
+        format!("{}{from}", event.kind)
+    }
+
+    /// The same with the time.
+    pub fn describe_when(&self, seq: Seq) -> String {
+        let ms = self.get(seq).map_or(0.0, |event| event.at.ms());
+        format!("{} ({ms:.3} ms)", self.describe(seq))
+    }
+
     /// Lines about the last `count` events, oldest first; steps are left out.
     pub fn last_lines(&self, count: usize) -> Vec<String> {
         let shown = |event: &Event| !matches!(event.kind, EventKind::Step { .. });

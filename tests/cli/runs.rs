@@ -148,6 +148,21 @@ steps:
         .out("the sanity conversation failed");
 }
 
+/// Broken: a back-end that is named by a relative path is not found, because it is started in the run's own directory.
+#[test]
+fn a_program_by_its_relative_path() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vuh"), place.path("mine")).unwrap();
+    place
+        .vuh(&[
+            "run",
+            "--backend",
+            "./mine reference-peer backend --device net --socket {socket}",
+        ])
+        .code(0)
+        .out("1 passed: 1 with a command");
+}
+
 /// Broken: a known failure is red, or a repaired one stays unnoticed.
 #[test]
 fn known_failures() {

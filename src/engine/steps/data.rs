@@ -45,6 +45,11 @@ pub(in super::super) struct Delivery {
 }
 
 impl Delivery {
+    /// Where the frames start.
+    pub(in super::super) fn from(&self) -> PeerId {
+        self.from
+    }
+
     pub(super) fn waits_for(&self) -> String {
         format!("frame {} of {}", self.arrived + 1, self.count)
     }
@@ -57,8 +62,8 @@ pub(in super::super) struct Submitted {
     what: String,
     id: RequestId,
     status: BlkStatus,
-    fill: Option<u8>,
-    span: Span,
+    fill: Option<(u8, Span)>,
+    status_span: Span,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +73,11 @@ enum RequestId {
 }
 
 impl Submitted {
+    /// Who submitted it.
+    pub(in super::super) fn peer(&self) -> PeerId {
+        self.peer
+    }
+
     pub(super) fn waits_for(&self) -> String {
         format!("the completion of {}", self.what)
     }
@@ -212,7 +222,7 @@ impl Run<'_> {
             return match result {
                 Ok(Outcome::Frame(frame)) => Ok(Some(frame)),
                 Ok(other) => Err(Stop::harness(format!("QEMU's driver answered {other:?}"), span)),
-                Err(error) => Err(Stop::wrong(Diagnostic::error(error.to_string()).at(span))),
+                Err(error) => Err(self.qemu_failed(delivery.to, &error, span)),
             };
         }
         let within = self.clock.until(self.deadline);
@@ -253,7 +263,7 @@ impl Run<'_> {
             }
         });
         match failed {
-            Some(error) => Err(Stop::wrong(Diagnostic::error(error.to_string()).at(span))),
+            Some(error) => Err(self.qemu_failed(delivery.from, &error, span)),
             None => Ok(delivery.transmitting.is_empty()),
         }
     }
@@ -311,7 +321,10 @@ impl Run<'_> {
             RequestId::Front(submitted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?)
         };
         let what = match action {
-            BlkAction::Read | BlkAction::Write => format!("{action:?} of {sectors} sectors at {sector}").to_lowercase(),
+            BlkAction::Read | BlkAction::Write => {
+                let plural = if sectors == 1 { "" } else { "s" };
+                format!("{action:?} of {sectors} sector{plural} at {sector}").to_lowercase()
+            }
             other => format!("{other:?}").to_lowercase(),
         };
         let submitted = Submitted {
@@ -319,8 +332,10 @@ impl Run<'_> {
             what,
             id,
             status: step.status.as_ref().map_or(BlkStatus::Ok, |s| s.value),
-            fill: fill.filter(|_| action == BlkAction::Read),
-            span,
+            fill: fill
+                .filter(|_| action == BlkAction::Read)
+                .map(|byte| (byte, step.fill.as_ref().map_or(span, |f| f.span))),
+            status_span: step.status.as_ref().map_or(span, |s| s.span),
         };
         if step.wait.as_ref().is_some_and(|w| !w.value) {
             let name = step.bind.as_ref().map_or_else(String::new, |b| b.value.clone());
@@ -352,7 +367,7 @@ impl Run<'_> {
                 None => return Ok(false),
                 Some(Ok(Outcome::Blk(answer))) => (answer.status, answer.data),
                 Some(Ok(other)) => return Err(Stop::harness(format!("QEMU's driver answered {other:?}"), span)),
-                Some(Err(error)) => return Err(Stop::wrong(Diagnostic::error(error.to_string()).at(span))),
+                Some(Err(error)) => return Err(self.qemu_failed(submitted.peer, &error, span)),
             },
         };
         let wanted = match submitted.status {
@@ -362,12 +377,12 @@ impl Run<'_> {
         };
         if status != wanted {
             let diagnostic = Diagnostic::error(format!("{} ended with another status", submitted.what))
-                .at(submitted.span)
+                .at(submitted.status_span)
                 .expected_actual(show_status(wanted), show_status(status));
             return Err(Stop::wrong(diagnostic));
         }
-        if let (Some(fill), S_OK) = (submitted.fill, status) {
-            check_fill(&data, fill, &submitted.what, submitted.span)?;
+        if let (Some((fill, span)), S_OK) = (submitted.fill, status) {
+            check_fill(&data, fill, &submitted.what, span)?;
         }
         let link = self.peers[submitted.peer.0].link;
         let what = format!("{}: {}", submitted.what, show_status(status));
@@ -405,6 +420,8 @@ impl Run<'_> {
         else {
             return Ok(true);
         };
+        // each takes two descriptors
+        let in_flight = ECHOES_IN_FLIGHT.min(usize::from(self.peers[peer.0].spec.ring_size / 2).max(1));
         loop {
             let Some(front) = self.peers[peer.0].sim.front() else {
                 return Err(not_front(span));
@@ -424,7 +441,7 @@ impl Run<'_> {
                 return Err(wrong(error));
             }
             let mut sent = false;
-            while *left > 0 && open.len() < ECHOES_IN_FLIGHT {
+            while *left > 0 && open.len() < in_flight {
                 let bytes = frames::sectors(*number, (*size).div_ceil(SECTOR as usize) as u32, u64::from(*ring));
                 let submitted = front.submit_echo(*ring, bytes[..*size].to_vec());
                 open.push(submitted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?);
@@ -459,7 +476,7 @@ impl Run<'_> {
             file.read_exact(&mut data)
         });
         read.map_err(|e| Stop::wrong(Diagnostic::error(format!("the image cannot be read: {e}")).at(span)))?;
-        check_fill(&data, fill, &format!("the image at sector {sector}"), span)
+        check_fill(&data, fill, &format!("the image at sector {sector}"), step.fill.span)
     }
 
     pub(super) fn begin_write(&mut self, step: &WriteStep, span: Span) -> Result<Waiting> {

@@ -2,13 +2,12 @@
 
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
-use crate::judge::matcher::{Matcher, Stream};
-use crate::judge::verdict::FailKind;
+use crate::judge::matcher::{Matcher, Mismatch, Stream};
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
-use crate::sys::child::Exit;
-use crate::trace::Seq;
-use crate::wire::Channel;
+use crate::trace::{EventKind, Seq};
+
+const OTHER: &str = "another message came than the one expected";
 
 impl Run<'_> {
     /// The next event of the matchers' streams must be one of them; with `skip_others`, what is not is passed over.
@@ -22,6 +21,7 @@ impl Run<'_> {
         loop {
             let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
             let Some((seq, stream)) = self.next_in(at, &streams) else {
+                self.skip_to_end(at, &streams);
                 return self.check_gone(span, matchers).map(|()| false);
             };
             let Some(event) = self.timeline.get(seq) else {
@@ -62,6 +62,7 @@ impl Run<'_> {
         while !matchers.is_empty() {
             let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
             let Some((seq, stream)) = self.next_in(at, &streams) else {
+                self.skip_to_end(at, &streams);
                 return self.check_gone(span, matchers).map(|()| false);
             };
             let Some(event) = self.timeline.get(seq) else {
@@ -100,6 +101,14 @@ impl Run<'_> {
         })
     }
 
+    /// Nothing of these streams is unread: the next look starts here, so that a long run is not read again and again.
+    fn skip_to_end(&mut self, at: usize, streams: &[Stream]) {
+        let end = self.timeline.end();
+        for stream in streams {
+            self.tracks[at].cursors.insert(*stream, end);
+        }
+    }
+
     /// Whether an `optional` of the track covers an event; uses it up.
     fn tolerated(&mut self, at: usize, seq: Seq) -> bool {
         let Some(event) = self.timeline.get(seq) else {
@@ -120,73 +129,41 @@ impl Run<'_> {
         span: Span,
         matchers: &[(Matcher, Option<String>)],
         seq: Seq,
-        why: Option<String>,
+        why: Option<Mismatch>,
     ) -> Box<Stop> {
         let expected: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
-        let actual = self.describe(seq);
-        let diagnostic = Diagnostic::error("another message came than the one expected")
-            .at(span)
-            .label(why.unwrap_or_else(|| "expected here".to_owned()))
+        let mut actual = self.timeline.describe(seq);
+        let event = self.timeline.get(seq);
+        let (place, label, title) = match (event.map(|e| &e.kind), matchers, why) {
+            (Some(EventKind::Malformed { .. }), ..) => {
+                (span, "expected here".to_owned(), "bytes came that are no message")
+            }
+            (
+                Some(EventKind::Message { message, .. }),
+                [(matcher, _)],
+                Some(Mismatch {
+                    why,
+                    condition: Some(at),
+                }),
+            ) => {
+                // where bits were asked for by name, the names of those that came tell more than the number
+                if let Some(names) = matcher.bits_by_name(message) {
+                    actual.push_str(&format!(" ({names})"));
+                }
+                (at, why, "the message that came is not as expected")
+            }
+            (_, [(matcher, _)], _) => (matcher.span, "expected here".to_owned(), OTHER),
+            _ => (span, "none of these came".to_owned(), OTHER),
+        };
+        let diagnostic = Diagnostic::error(title)
+            .at(if place.line > 0 { place } else { span })
+            .label(label)
             .expected_actual(expected.join(" or "), actual);
         Stop::wrong(diagnostic)
-    }
-
-    /// An event in the words of the expectations.
-    pub(super) fn describe(&self, seq: Seq) -> String {
-        let Some(event) = self.timeline.get(seq) else {
-            return String::new();
-        };
-        let from = event
-            .peer
-            .map_or(String::new(), |p| format!(" from {}", self.timeline.name(p)));
-        format!("{}{from}", event.kind)
-    }
-
-    /// Nothing came, and nothing can come any more: the peer is gone.
-    fn check_gone(&self, span: Span, matchers: &[(Matcher, Option<String>)]) -> Result<()> {
-        let gone = |stream: Stream| {
-            let peer = stream.peer();
-            let state = &self.peers[peer.0];
-            if let Some(exit) = state.child.as_ref().and_then(|c| c.exit()) {
-                return matches!(stream, Stream::Exits(_))
-                    .then_some(None)
-                    .unwrap_or(Some(Gone::Ended(exit)));
-            }
-            let Stream::Messages(_, channel) = stream else {
-                return None;
-            };
-            let link = state.link?;
-            let connected_once = self.links[link.0].generation > 0;
-            let open = self.links[link.0]
-                .socket_ref(channel)
-                .end_ref(state.spec.party)
-                .is_open();
-            (connected_once && !open && channel == Channel::Main).then_some(Gone::Closed)
-        };
-        let all: Option<Vec<Gone>> = matchers.iter().map(|(m, _)| gone(m.stream)).collect();
-        let Some(first) = all.and_then(|all| all.into_iter().next()) else {
-            return Ok(());
-        };
-        let name = &self.peers[matchers[0].0.stream.peer().0].spec.name;
-        let (kind, actual) = match first {
-            Gone::Ended(exit @ Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
-            Gone::Ended(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
-            Gone::Closed => (FailKind::Wrong, format!("`{name}` has closed the connection")),
-        };
-        let expected: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
-        let diagnostic = Diagnostic::error("the peer is gone before what was expected came")
-            .at(span)
-            .expected_actual(expected.join(" or "), actual);
-        Err(Stop::fail(kind, diagnostic))
     }
 
     /// Everything up to now counts as read by a track.
     pub(super) fn read_up(&mut self, at: usize) {
         self.tracks[at].floor = self.timeline.end();
     }
-}
-
-enum Gone {
-    Ended(Exit),
-    Closed,
 }

@@ -19,7 +19,7 @@ use crate::scenario::scalar::{Duration, Node};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
-use crate::trace::{LinkId, PeerId};
+use crate::trace::{EventKind, LinkId, PeerId, Seq};
 
 pub(super) use data::{Delivery, Submitted};
 
@@ -70,6 +70,13 @@ pub(super) enum Waiting {
     OpenRequest { peer: PeerId, request: u32 },
     /// The end of a process that is to be restarted.
     Restart(PeerId),
+}
+
+impl Waiting {
+    /// Whether it is for other tracks, and not for a peer.
+    pub(super) fn is_for_tracks(&self) -> bool {
+        matches!(self, Waiting::Tracks | Waiting::Barrier)
+    }
 }
 
 /// The step's name in the language.
@@ -372,9 +379,9 @@ impl<'a> Run<'a> {
         Ok(Waiting::OneOf { matchers, skip_others })
     }
 
-    /// What a step waited for in vain.
-    pub(super) fn timed_out(&self, at: usize, step: &At<Step>, waiting: &Waiting) -> Box<Stop> {
-        let expected = match waiting {
+    /// What a step waits for, in words.
+    pub(super) fn waits_for(&self, waiting: &Waiting) -> String {
+        match waiting {
             Waiting::OneOf { matchers, .. } => list(matchers, " or "),
             Waiting::All(matchers) => list(matchers, " and "),
             Waiting::Connection(link) => self.missing_end(*link),
@@ -388,7 +395,11 @@ impl<'a> Run<'a> {
             Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
             Waiting::Nothing => "nothing".to_owned(),
-        };
+        }
+    }
+
+    /// A step has waited in vain. A process that crashed meanwhile is the better explanation.
+    pub(super) fn timed_out(&self, at: usize, step: &At<Step>, waiting: &Waiting) -> Box<Stop> {
         let limit = if self.tracks[at].deadline >= self.deadline {
             "the scenario's"
         } else {
@@ -397,14 +408,29 @@ impl<'a> Run<'a> {
         let diagnostic = Diagnostic::error(format!("`{}` waited in vain", name(&step.value)))
             .at(step.span)
             .label(format!("{limit} limit was reached here"))
-            .expected_actual(expected, self.what_came_instead());
-        Stop::fail(FailKind::Hang, diagnostic)
+            .expected_actual(self.waits_for(waiting), self.what_came_instead());
+        let crash = self.crashed().and_then(|p| Some((p, p.child.as_ref()?.exit()?)));
+        match crash {
+            Some((peer, exit)) => {
+                let footer = format!("because   `{}` ended: {exit}", peer.spec.name);
+                Stop::fail(FailKind::Crash, diagnostic.footer(footer))
+            }
+            None => Stop::fail(FailKind::Hang, diagnostic),
+        }
     }
 
     /// The last thing that any peer did, for a person who wonders what it is doing.
     fn what_came_instead(&self) -> String {
-        match self.timeline.last_lines(1).pop() {
-            Some(line) => format!("nothing came; the last event was {}", line.trim_start()),
+        let last = self
+            .timeline
+            .since(Seq(0))
+            .filter(|(_, e)| !matches!(e.kind, EventKind::Step { .. }));
+        match last.last() {
+            Some((seq, event)) => format!(
+                "nothing came after {} ({:.3} ms)",
+                self.timeline.describe(seq),
+                event.at.ms()
+            ),
             None => "nothing came at all".to_owned(),
         }
     }

@@ -6,7 +6,6 @@ use super::super::failure::{Result, Stop};
 use super::super::patterns::parse_signal;
 use super::super::run::Run;
 use super::Waiting;
-use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
 use crate::scenario::model::Kill;
 use crate::scenario::span::Span;
@@ -45,26 +44,6 @@ impl Run<'_> {
         }
         self.start(peer, span)?;
         Ok(true)
-    }
-
-    /// A connection is waited for: the processes that should make it have to be alive.
-    pub(super) fn check_starting(&self, link: LinkId, span: Span) -> Result<()> {
-        for party in [Party::FrontEnd, Party::BackEnd] {
-            let peer = self.links[link.0].peer(party);
-            let state = &self.peers[peer.0];
-            let open = self.links[link.0].main.end_ref(party).is_open();
-            if let (false, Some(exit)) = (open, state.child.as_ref().and_then(|c| c.exit())) {
-                let message = format!(
-                    "`{}` ({}) ended before it was connected",
-                    state.spec.name, state.spec.label
-                );
-                let diagnostic = Diagnostic::error(message)
-                    .at(span)
-                    .expected_actual("a connection", format!("it ended: {exit}"));
-                return Err(Stop::fail(FailKind::Start, diagnostic));
-            }
-        }
-        Ok(())
     }
 
     /// Which end of a connection is missing, in words.

@@ -238,19 +238,27 @@ impl Run<'_> {
         }
     }
 
-    fn qemu_failed(&self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
-        let state = &self.peers[peer.0];
-        let kind = match (state.child.as_ref().and_then(|c| c.exit()), error) {
-            (Some(crate::sys::child::Exit::Status(0)), _) => FailKind::Wrong,
-            (Some(_), _) => FailKind::Crash,
-            (None, QemuError::TimedOut { .. }) => FailKind::Hang,
-            _ => FailKind::Wrong,
+    /// A command of QEMU's failed: because it ended, because something did not come in time, or because it was refused.
+    pub(super) fn qemu_failed(&mut self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
+        let (mut kind, mut actual) = match error {
+            QemuError::TimedOut { .. } | QemuError::NotUsed { .. } => (FailKind::Hang, None),
+            _ => (FailKind::Wrong, None),
         };
+        if matches!(error, QemuError::Closed { .. } | QemuError::Io { .. }) {
+            match self.how_gone(peer) {
+                Ok((gone, how)) => (kind, actual) = (gone, Some(how)),
+                Err(stop) => return stop,
+            }
+        }
+        let diagnostic = Diagnostic::error("QEMU could not do this")
+            .at(span)
+            .footer(error.to_string());
         Stop::fail(
             kind,
-            Diagnostic::error("QEMU could not do this")
-                .at(span)
-                .footer(error.to_string()),
+            match actual {
+                Some(how) => diagnostic.footer(how),
+                None => diagnostic,
+            },
         )
     }
 }

@@ -3,15 +3,14 @@
 use super::super::failure::{Result, Stop, StopKind};
 use super::super::run::Run;
 use super::{Waiting, not_front};
-use crate::judge::verdict::FailKind;
 use crate::peer::qemu::{Command, DriverState, FeatureChoice};
 use crate::peer::sim::front::Goal;
 use crate::scenario::model::{MemoryAction, MemoryStep, RingAction, RingStep, Setup, SetupState, Step};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_match, eval_num, eval_size};
-use crate::trace::{EventKind, PeerId, Seq};
+use crate::trace::PeerId;
 use crate::wire::features::describe_virtio;
-use crate::wire::{Channel, Value};
+use crate::wire::{Base, Value};
 
 impl Run<'_> {
     pub(super) fn begin_setup(&mut self, setup: &Setup) -> Result<Waiting> {
@@ -129,7 +128,7 @@ impl Run<'_> {
                     .at(condition.span)
                     .label(format!("the base {why}"))
                     .expected_actual(
-                        format!("base{}", crate::judge::value::describe(&wanted)),
+                        format!("base{}", crate::judge::value::describe(&wanted, Base::Decimal)),
                         format!("base={base}"),
                     );
                 return Err(Stop::wrong(diagnostic));
@@ -170,56 +169,4 @@ impl Run<'_> {
             _ => String::new(),
         }
     }
-
-    /// The other side is gone while a front-end waits for it.
-    fn check_front_gone(&self, peer: PeerId, span: Span, waits_for: &str) -> Result<()> {
-        let Some(link) = self.peers[peer.0].link else {
-            return Ok(());
-        };
-        let link = &self.links[link.0];
-        if link.is_connected() || link.generation == 0 {
-            return Ok(());
-        }
-        let back = &self.peers[link.back.0];
-        let crashed = back.child.as_ref().and_then(|c| c.exit());
-        // a process that closes its socket mostly ends; how it ended is worth waiting for
-        if back.child.is_some()
-            && crashed.is_none()
-            && !self.is_past(self.close_seen_at(link.back).plus_ms(END_GRACE_MS))
-        {
-            return Ok(());
-        }
-        let name = &back.spec.name;
-        let (kind, actual) = match crashed {
-            Some(exit @ crate::sys::child::Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
-            Some(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
-            None => (FailKind::Wrong, format!("`{name}` closed the connection")),
-        };
-        let diagnostic = Diagnostic::error("the connection is gone")
-            .at(span)
-            .expected_actual(waits_for, actual);
-        Err(Stop::fail(kind, diagnostic))
-    }
-
-    fn close_seen_at(&self, peer: PeerId) -> crate::sys::clock::Moment {
-        let closes = |event: &crate::trace::Event| {
-            event.peer == Some(peer)
-                && matches!(
-                    event.kind,
-                    EventKind::Closed {
-                        channel: Channel::Main,
-                        ..
-                    }
-                )
-        };
-        self.timeline
-            .since(Seq(0))
-            .filter(|(_, e)| closes(e))
-            .last()
-            .map(|(_, e)| e.at)
-            .unwrap_or_default()
-    }
 }
-
-/// How long the end of a process that has closed its socket is waited for, to tell a crash from a close.
-const END_GRACE_MS: u64 = 200;

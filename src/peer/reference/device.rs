@@ -340,8 +340,11 @@ pub(super) fn pass_over(
         use_chain(ring, vring, head, len)?;
         used = true;
     }
+    // a driver that is called may stop the ring at once, and `avail_event` cannot be written to a stopped ring any more: it
+    // would stay as it is, and the first kick after the restart would not be asked for
+    let more = listen(ring, vring)?;
     if used {
         call(ring, vring)?;
     }
-    listen(ring, vring)
+    Ok(more)
 }

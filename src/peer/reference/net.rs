@@ -144,14 +144,15 @@ impl Model for Net {
                 break;
             }
         }
+        // before the calls, as in `pass_over`: a driver that is called may stop the ring
+        let more_to_take = listen(tx, &vrings[tx])? && self.held[pair].len() < HELD_MAX;
+        let more_to_give = listen(rx, &vrings[rx])? && !self.held[pair].is_empty();
         if taken {
             call(tx, &vrings[tx])?;
         }
         if given {
             call(rx, &vrings[rx])?;
         }
-        let more_to_take = listen(tx, &vrings[tx])? && self.held[pair].len() < HELD_MAX;
-        let more_to_give = listen(rx, &vrings[rx])? && !self.held[pair].is_empty();
         Ok(more_to_take || more_to_give)
     }
 }

@@ -168,7 +168,12 @@ impl<'a> Cx<'a> {
                 "config",
                 span(decl.config.as_ref().map(|c| c.span)),
             ),
-            (decl.loopback, "loopback", peer.name.span),
+            // the embedded reference back-end always does that
+            (
+                decl.loopback && peer.value.value != "reference",
+                "loopback",
+                peer.name.span,
+            ),
         ];
         for (_, field, place) in scripted
             .into_iter()

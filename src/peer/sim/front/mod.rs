@@ -53,6 +53,8 @@ pub struct FrontConfig {
     pub regions: u16,
     /// All regions in one file.
     pub one_file: bool,
+    /// A kick eventfd is signalled before it is passed on (VU-RING-14).
+    pub kick_on_start: bool,
     /// Requests on the channel that it leaves for `reply`.
     pub manual: Vec<u32>,
 }
@@ -320,12 +322,18 @@ impl SimFront {
         let (Payload::VringFd(value), [fd]) = (&message.payload, fds) else {
             return Ok(());
         };
-        let Some(ring) = self.rings.get_mut(usize::from(value.index)) else {
+        let index = usize::from(value.index);
+        if index >= self.rings.len() {
             return Ok(());
-        };
+        }
+        let fd = crate::sys::fd::duplicate(fd)?;
         match message.request {
-            id::frontend::SET_VRING_KICK => ring.kick = Some(Arc::new(crate::sys::fd::duplicate(fd)?)),
-            id::frontend::SET_VRING_CALL => ring.call = Some(crate::sys::fd::duplicate(fd)?),
+            id::frontend::SET_VRING_KICK => self.rings[index].kick = Some(Arc::new(fd)),
+            id::frontend::SET_VRING_CALL => {
+                // a call that still waits in the old eventfd goes with it
+                self.called(u16::from(value.index))?;
+                self.rings[index].call = Some(fd);
+            }
             _ => {}
         }
         Ok(())

@@ -271,6 +271,8 @@ impl SimFront {
             Task::RingCall(ring) => {
                 let event = eventfd()?;
                 let copy = duplicate(&event)?;
+                // a call that still waits in the old eventfd goes with it
+                self.called(ring)?;
                 self.rings[usize::from(ring)].call = Some(event);
                 self.request(request::SET_VRING_CALL, vring_fd(ring), vec![copy]);
             }
@@ -278,6 +280,11 @@ impl SimFront {
                 let event = eventfd()?;
                 let copy = duplicate(&event)?;
                 self.rings[usize::from(ring)].kick = Some(Arc::new(event));
+                if self.config.kick_on_start {
+                    // before it is passed on, as QEMU does: a back-end that was just told of a kick of the descriptor
+                    // before finds something to read in this one
+                    self.kick(ring)?;
+                }
                 self.request(request::SET_VRING_KICK, vring_fd(ring), vec![copy]);
             }
             // without bit 30 the message does not exist and SET_FEATURES has enabled the rings

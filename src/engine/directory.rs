@@ -1,0 +1,143 @@
+//! The directory of a run, with its sockets and images: made, locked while it is in use, and removed. What a run has left
+//! that was killed is removed by the next one that starts: its lock is free.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use tempfile::TempDir;
+
+use super::Environment;
+use crate::scenario::Plan;
+
+/// Short, because the paths of sockets are.
+const PREFIX: &str = "vuh-run-";
+/// Locked by the process that uses the directory; also what tells it from others of that name.
+const LOCK: &str = ".lock";
+/// Directories tried when others snatch them away.
+const TRIES_MAX: usize = 8;
+
+/// A run's directory; removed with everything in it unless it is to be kept.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    _temporary: Option<Temporary>,
+}
+
+/// The directory goes first, so that nobody finds it unlocked.
+#[derive(Debug)]
+struct Temporary {
+    directory: TempDir,
+    _lock: File,
+}
+
+impl Directory {
+    /// A new one for a run of `plan`.
+    pub(super) fn make(plan: &Plan, environment: &Environment) -> io::Result<Self> {
+        if let Some(keep) = &environment.keep {
+            let path = kept(keep, &plan.id)?;
+            return Ok(Self { path, _temporary: None });
+        }
+        let parent = std::env::temp_dir();
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(|| sweep(&parent));
+        let temporary = Temporary::make(&parent)?;
+        Ok(Self {
+            path: temporary.directory.path().to_owned(),
+            _temporary: Some(temporary),
+        })
+    }
+}
+
+/// A folder of the user's choice: only what an earlier run has put there is replaced.
+fn kept(keep: &Path, id: &str) -> io::Result<PathBuf> {
+    // ids have no dots, so that different ids never share a folder
+    let plain = |c: char| match c {
+        '/' => '.',
+        c if c.is_ascii_alphanumeric() || c == '-' || c == '.' => c,
+        _ => '_',
+    };
+    let path = keep.join(id.chars().map(plain).collect::<String>());
+    if path.exists() {
+        if !path.join(LOCK).is_file() {
+            let text = format!("{} is there already, and no run has made it", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        fs::remove_dir_all(&path)?;
+    }
+    fs::create_dir_all(&path)?;
+    fs::write(path.join(LOCK), "")?;
+    path.canonicalize()
+}
+
+impl Temporary {
+    fn make(parent: &Path) -> io::Result<Self> {
+        for _ in 0..TRIES_MAX {
+            let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent)?;
+            let lock = File::create_new(directory.path().join(LOCK))?;
+            // a sweep may have come in between: it holds the lock, or has removed the file
+            if lock.try_lock().is_ok() && lock.metadata()?.nlink() > 0 {
+                return Ok(Self { directory, _lock: lock });
+            }
+        }
+        Err(io::Error::other("every new directory is swept away"))
+    }
+}
+
+/// Removes the directories of runs that are over, as far as that is allowed.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        if let Ok(lock) = File::open(entry.path().join(LOCK))
+            && lock.try_lock().is_ok()
+        {
+            // somebody else's, or one that is being removed already
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Broken: `--keep` removes what a user has in a folder that is called like a scenario.
+    #[test]
+    fn only_what_a_run_has_made_is_replaced() {
+        let keep = tempfile::tempdir().unwrap();
+        fs::create_dir(keep.path().join("link.mine")).unwrap();
+        fs::write(keep.path().join("link.mine/thesis"), "").unwrap();
+        assert_eq!(
+            kept(keep.path(), "link/mine").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
+        assert!(keep.path().join("link.mine/thesis").exists());
+        let first = kept(keep.path(), "link/a-b").unwrap();
+        fs::write(first.join("old"), "").unwrap();
+        assert_ne!(kept(keep.path(), "link-a/b").unwrap(), first);
+        assert_eq!(kept(keep.path(), "link/a-b").unwrap(), first);
+        assert!(!first.join("old").exists());
+    }
+
+    /// Broken: what a killed run leaves stays for ever, or a run loses its directory to another one that starts.
+    #[test]
+    fn only_what_nobody_uses_is_swept_away() {
+        let parent = tempfile::tempdir().unwrap();
+        let used = Temporary::make(parent.path()).unwrap();
+        let left = parent.path().join("vuh-run-abcdef");
+        fs::create_dir_all(left.join("q0")).unwrap();
+        fs::write(left.join(LOCK), "").unwrap();
+        let foreign = parent.path().join("vuh-run-notes");
+        fs::create_dir(&foreign).unwrap();
+        sweep(parent.path());
+        assert!(!left.exists());
+        assert!(foreign.exists() && used.directory.path().exists());
+        drop(used);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+}
