@@ -55,6 +55,7 @@ fn missing(path: &Path) -> Option<String> {
 
 fn compare(name: &str, bare: bool) -> Result<(), Failed> {
     let shown = run(name, bare)?;
+    run_again(name, &shown)?;
     let path = Path::new(FOLDER).join(format!("{name}.out"));
     if env::var_os("VUH_BLESS").is_some() {
         return Ok(fs::write(path, shown)?);
@@ -92,6 +93,35 @@ fn run(name: &str, bare: bool) -> Result<String, Failed> {
         String::from_utf8(output.stderr)?
     );
     Ok(normal(&said, &env::temp_dir()))
+}
+
+/// The command that a failure ends with, given to a shell as it stands, has to fail in the same way.
+fn run_again(name: &str, shown: &str) -> Result<(), Failed> {
+    // the limit of this one is the harness's own and long
+    if name == "ignores-sigterm" {
+        return Ok(());
+    }
+    let programs = Path::new(env!("CARGO_BIN_EXE_vuh"))
+        .parent()
+        .ok_or("vuh is in a folder")?;
+    let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap_or_default());
+    let lines: Vec<&str> = shown.lines().collect();
+    let titles = lines.iter().filter(|line| line.starts_with("error: "));
+    let commands = lines
+        .windows(2)
+        .filter(|pair| pair[0] == "run again:")
+        .map(|pair| pair[1].trim());
+    for (title, command) in titles.zip(commands) {
+        let output = Command::new("sh")
+            .args(["-c", &format!("{command} --color never")])
+            .env("PATH", &path)
+            .output()?;
+        let again = String::from_utf8(output.stdout)?;
+        if !again.contains(title) || !again.contains("1 selected") {
+            return Err(format!("`{command}` does something else:\n{again}").into());
+        }
+    }
+    Ok(())
 }
 
 /// Replaces what no two runs have in common.

@@ -69,8 +69,20 @@ impl Testpmd {
     fn start(folder: &Path, name: &str, cpus: &[&str], device: &str, mode: &str) -> Self {
         let mut child = Command::new("dpdk-testpmd")
             .args(cpus)
-            .args(["--no-pci", "--no-huge", "-m", "512", "--single-file-segments", "--no-telemetry"])
-            .args(["--file-prefix", &format!("{name}-{}", std::process::id()), "--vdev", device])
+            .args([
+                "--no-pci",
+                "--no-huge",
+                "-m",
+                "512",
+                "--single-file-segments",
+                "--no-telemetry",
+            ])
+            .args([
+                "--file-prefix",
+                &format!("{name}-{}", std::process::id()),
+                "--vdev",
+                device,
+            ])
             .args(["--", "-i", "--forward-mode", mode, "--total-num-mbufs=32768"])
             .current_dir(folder)
             .stdin(Stdio::piped())

@@ -19,7 +19,10 @@ use vhost_user_harness::wire::{Dialect, Header};
 const TRIPS: usize = 2_000;
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|a| a.parse().ok()).unwrap_or(15);
+    let rounds = std::env::args()
+        .skip(1)
+        .find_map(|a| a.parse::<usize>().ok())
+        .unwrap_or(15);
     let folder = tempfile::tempdir().expect("a temporary directory");
     let mut interposer = start(folder.path(), "trips.yaml");
     let back = UnixListener::bind(folder.path().join("b")).expect("a socket");
@@ -90,7 +93,9 @@ fn window(socket: &UnixStream, request: u32, fds: &[BorrowedFd]) -> f64 {
 /// Answers everything until the other side is gone, reading as real programs do: the header, then the payload.
 fn answer(socket: &UnixStream) {
     while let Some(header) = read(socket, 12) {
-        let Some(header) = Header::decode(Dialect::VhostUser, &header) else { return };
+        let Some(header) = Header::decode(Dialect::VhostUser, &header) else {
+            return;
+        };
         if read(socket, header.size as usize).is_none() {
             return;
         }

@@ -192,7 +192,7 @@ impl Run<'_> {
                 if own.line > 0 { own } else { span }
             });
             let order: Vec<String> = matchers.iter().map(ToString::to_string).collect();
-            let diagnostic = Diagnostic::error("the order was another")
+            let diagnostic = Diagnostic::error("the order does not hold")
                 .at(place)
                 .expected_actual(order.join(" < "), what);
             Stop::wrong(diagnostic)
@@ -286,6 +286,8 @@ impl Run<'_> {
         if state.child.is_none() {
             return Ok(());
         }
+        self.await_own_end(PeerId(peer))?;
+        let state = &self.peers[peer];
         let ended_before = state.has_ended();
         let own_end = matches!(&state.spec.player, Player::Program(e) if e.ends_with_connection);
         let wants_own_end = own_end || state.spec.exit.as_ref().is_some_and(|r| r.status.is_some());
@@ -402,30 +404,21 @@ fn peer_run(peer: &PeerState) -> PeerRun {
 fn judge_exit(state: &PeerState, exit: Exit, ended_before: bool, wanted: Option<ExitMatch>) -> Result<()> {
     let own_end = matches!(&state.spec.player, Player::Program(e) if e.ends_with_connection);
     let name = &state.spec.name;
-    let fail = |kind, expected: String| {
+    let fail = |expected: String| {
         let diagnostic = Diagnostic::error(format!("`{name}` ended in another way"))
             .at(state.spec.span)
             .expected_actual(expected, exit);
-        Err(Stop::fail(kind, diagnostic))
-    };
-    let crash = match exit {
-        Exit::Signal(_) => FailKind::Crash,
-        Exit::Status(_) => FailKind::Wrong,
-    };
-    let early = if exit == Exit::Status(0) {
-        FailKind::Wrong
-    } else {
-        FailKind::Crash
+        Err(Stop::fail(FailKind::of_end(exit), diagnostic))
     };
     match wanted {
         Some(ExitMatch::Any) => Ok(()),
         Some(ExitMatch::Is(wanted)) if wanted == exit => Ok(()),
-        Some(ExitMatch::Is(wanted)) => fail(crash, wanted.to_string()),
+        Some(ExitMatch::Is(wanted)) => fail(wanted.to_string()),
         // a step has killed it
         None if ended_before && state.asked_to_end => Ok(()),
         None if ended_before && own_end && exit == Exit::Status(0) => Ok(()),
-        None if ended_before => fail(early, "alive until the harness ends it".to_owned()),
+        None if ended_before => fail("alive until the harness ends it".to_owned()),
         None if exit == Exit::Status(0) || exit == Exit::Signal(Signal::SIGTERM as i32) => Ok(()),
-        None => fail(crash, "exit status 0, or signal SIGTERM".to_owned()),
+        None => fail("exit status 0, or signal SIGTERM".to_owned()),
     }
 }

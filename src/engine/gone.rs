@@ -13,7 +13,7 @@ use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
 use crate::sys::poll::{Interest, wait};
 use crate::sys::signal;
-use crate::trace::{LinkId, PeerId};
+use crate::trace::{EventKind, LinkId, PeerId};
 use crate::wire::{Channel, Party};
 
 /// How long the end of a process that has closed its socket is waited for, to tell a crash from a close.
@@ -61,8 +61,7 @@ impl Run<'_> {
         Ok(match exit {
             None => (FailKind::Wrong, format!("`{name}` closed the connection")),
             Some(exit) if state.asked_to_end => (FailKind::Wrong, format!("`{name}` ended as asked: {exit}")),
-            Some(exit @ Exit::Status(0)) => (FailKind::Wrong, format!("`{name}` ended: {exit}")),
-            Some(exit) => (FailKind::Crash, format!("`{name}` ended: {exit}")),
+            Some(exit) => (FailKind::of_end(exit), format!("`{name}` ended: {exit}")),
         })
     }
 
@@ -116,13 +115,13 @@ impl Run<'_> {
             return Ok(());
         };
         let ends = [self.links[link.0].front, self.links[link.0].back];
-        let crashed = ends.iter().any(|end| has_crashed(&self.peers[end.0]));
+        let one_ended = ends.iter().any(|end| has_ended_by_itself(&self.peers[end.0]));
         let alone = self
             .tracks
             .iter()
             .enumerate()
             .all(|(i, track)| i == at || track.is_done() || !track.children.is_empty());
-        if crashed || by_socket && alone && self.was_cut(link) {
+        if one_ended || by_socket && alone && self.was_cut(link) {
             let waits_for = self.waits_for(waiting);
             return self.lost(link, span, &waits_for);
         }
@@ -140,7 +139,7 @@ impl Run<'_> {
         // both ends are down by now; the one with something to tell is the culprit
         let culprit = [front, back]
             .into_iter()
-            .find(|end| has_crashed(&self.peers[end.0]))
+            .find(|end| has_ended_by_itself(&self.peers[end.0]))
             .unwrap_or(
                 if self.peers[back.0].spec.is_simulated() && !self.peers[front.0].spec.is_simulated() {
                     front
@@ -167,7 +166,7 @@ impl Run<'_> {
                 );
                 // one that has been connected before did start
                 let kind = match exit {
-                    Exit::Signal(_) if !state.asked_to_end => FailKind::Crash,
+                    _ if exit.is_crash() && !state.asked_to_end => FailKind::Crash,
                     _ if self.links[link.0].generation == 0 => FailKind::Start,
                     _ => FailKind::Wrong,
                 };
@@ -180,9 +179,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The first process that has ended by itself in a way that nobody allowed.
-    pub(super) fn crashed(&self) -> Option<&PeerState> {
-        self.peers.iter().find(|peer| has_crashed(peer))
+    /// The first process that has ended by itself when it should not have, and how.
+    pub(super) fn ended_by_itself(&self) -> Option<(&PeerState, Exit)> {
+        let mut ended = self.peers.iter().filter(|peer| has_ended_by_itself(peer));
+        ended.find_map(|peer| Some((peer, peer.child.as_ref()?.exit()?)))
+    }
+
+    /// Gives a process that has closed its connection the time to end by itself, so that being asked to end does not hide
+    /// a crash.
+    pub(super) fn await_own_end(&mut self, peer: PeerId) -> Result<()> {
+        let Some(link) = self.peers[peer.0].link else {
+            return Ok(());
+        };
+        let closes = self.timeline.events().iter().rev().find_map(|event| match &event.kind {
+            EventKind::Connected { .. } if event.link == Some(link) => Some(false),
+            EventKind::Closed {
+                channel: Channel::Main, ..
+            } if event.link == Some(link) => Some(event.peer == Some(peer)),
+            _ => None,
+        });
+        if closes == Some(true) {
+            let deadline = self.clock.now().plus_ms(END_GRACE_MS);
+            self.wait_for_end(peer, deadline)?;
+        }
+        Ok(())
     }
 }
 
@@ -195,7 +215,7 @@ pub(super) fn interrupted() -> Box<Stop> {
     })
 }
 
-fn has_crashed(peer: &PeerState) -> bool {
+fn has_ended_by_itself(peer: &PeerState) -> bool {
     let Some(exit) = peer.child.as_ref().and_then(|c| c.exit()) else {
         return false;
     };

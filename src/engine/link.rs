@@ -58,6 +58,11 @@ impl Link {
         }
     }
 
+    /// Descriptors that have not been delivered.
+    pub(super) fn fds_under_way(&self) -> usize {
+        self.main.fds_under_way() + self.channel.fds_under_way()
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.main.front.is_open() && self.main.back.is_open()
     }

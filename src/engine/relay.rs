@@ -20,6 +20,8 @@ const MALFORMED_BYTES_MAX: usize = 64;
 const RAW_EVENTS_MAX: u32 = 16;
 /// Bytes that wait for a real peer to read them, after which nothing more is read for it.
 const QUEUED_BYTES_MAX: usize = 256 * 1024;
+/// Descriptors that wait for a real peer, likewise.
+const QUEUED_FDS_MAX: usize = 512;
 /// Messages on their way from one peer, after which nothing more is read from it.
 const TRANSIT_MAX: usize = 1024;
 
@@ -78,33 +80,59 @@ impl Run<'_> {
     /// Whether a stream is not to be read now: what it brought before has not been taken yet.
     pub(super) fn is_blocked(&self, link: LinkId, channel: Channel, from: Party) -> bool {
         let socket = self.links[link.0].socket_ref(channel);
-        let waiting = match socket.end_ref(from.other()) {
-            End::Remote(stream) => stream.queued_bytes(),
-            End::Absent | End::Local => 0,
+        let (bytes, fds) = match socket.end_ref(from.other()) {
+            End::Remote(stream) => (stream.queued_bytes(), stream.unsent_fds()),
+            End::Absent | End::Local => (0, 0),
         };
-        waiting > QUEUED_BYTES_MAX || socket.queue_ref(from).len() > TRANSIT_MAX
+        bytes > QUEUED_BYTES_MAX || fds > QUEUED_FDS_MAX || socket.queue_ref(from).len() > TRANSIT_MAX
     }
 
-    /// Reads what a real peer has sent, and sends what it was not ready for.
-    pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) {
+    /// Reads all that a peer has sent before it ended.
+    fn read_last_words(&mut self, peer: PeerId) {
+        for link in 0..self.links.len() {
+            for party in [Party::FrontEnd, Party::BackEnd] {
+                if self.links[link].peer(party) != peer {
+                    continue;
+                }
+                for channel in Channel::ALL {
+                    self.read_to_end(LinkId(link), channel, party);
+                }
+            }
+        }
+    }
+
+    /// Reads what a peer has said before it closed, as far as there is room for it.
+    fn read_to_end(&mut self, link: LinkId, channel: Channel, party: Party) {
+        while self.read_stream(link, channel, party) && self.timeline.is_full().is_none() {}
+    }
+
+    /// Reads what a real peer has sent, and sends what it was not ready for. True if there was something.
+    pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) -> bool {
         let blocked = self.is_blocked(link, channel, party);
         let socket = self.links[link.0].socket(channel);
         let between_real = matches!(socket.end_ref(party.other()), End::Remote(_));
         let End::Remote(stream) = socket.end(party) else {
-            return;
+            return false;
         };
         let lost = stream.flush().is_err();
         let incoming = if blocked { Vec::new() } else { stream.read() };
+        let some = !incoming.is_empty();
         for item in incoming {
             match item {
                 Incoming::Frame(frame) => self.receive(link, channel, party, frame),
                 Incoming::Malformed { why, chunk } => {
-                    self.malformed(link, channel, party, why, &chunk);
+                    self.malformed(link, channel, party, why.clone(), &chunk);
                     if between_real {
                         // what the other side makes of it is its own affair
                         self.pass_raw(link, channel, party, chunk);
                     } else {
                         self.close_side(link, channel, party, 0);
+                        let peer = self.links[link.0].peer(party);
+                        if let Some((_, reason)) =
+                            self.peers[peer.0].closed.as_mut().filter(|_| channel == Channel::Main)
+                        {
+                            *reason = Some(why);
+                        }
                     }
                 }
                 Incoming::Raw(chunk) => {
@@ -123,17 +151,18 @@ impl Run<'_> {
                     if half && between_real {
                         let peer = self.links[link.0].peer(party);
                         self.record(Some(peer), Some(link), EventKind::HalfClosed { from: party, channel });
-                        let queue = self.links[link.0].socket(channel).queue(party);
-                        queue.push_back(Transit::EndOfSending);
+                        self.links[link.0].socket(channel).push(party, Transit::EndOfSending);
                     } else {
                         self.close_side(link, channel, party, len);
                     }
                 }
             }
         }
-        if lost {
+        // what it said before it closed is read first
+        if lost && !some && !blocked {
             self.close_side(link, channel, party, 0);
         }
+        some
     }
 
     fn malformed(&mut self, link: LinkId, channel: Channel, from: Party, why: String, chunk: &Chunk) {
@@ -150,8 +179,7 @@ impl Run<'_> {
 
     fn pass_raw(&mut self, link: LinkId, channel: Channel, from: Party, chunk: Chunk) {
         if !chunk.is_empty() {
-            let queue = self.links[link.0].socket(channel).queue(from);
-            queue.push_back(Transit::Raw(chunk));
+            self.links[link.0].socket(channel).push(from, Transit::Raw(chunk));
         }
     }
 
@@ -194,7 +222,7 @@ impl Run<'_> {
             split,
             held_by: None,
         };
-        self.links[link.0].socket(channel).queue(from).push_back(transit);
+        self.links[link.0].socket(channel).push(from, transit);
         seq
     }
 
@@ -206,7 +234,10 @@ impl Run<'_> {
             return;
         }
         *socket.end(party) = End::Absent;
-        socket.queue(party).push_back(Transit::Close);
+        socket.push(party, Transit::Close);
+        if channel == Channel::Main {
+            self.peers[peer.0].closed = Some((self.clock.now(), None));
+        }
         self.record(
             Some(peer),
             Some(link),
@@ -220,7 +251,7 @@ impl Run<'_> {
 
     /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
     fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
-        let Some(first) = self.links[link.0].socket(channel).queue(from).front() else {
+        let Some(first) = self.links[link.0].socket(channel).next(from) else {
             return false;
         };
         if let Transit::Message { seq, held_by, .. } = first {
@@ -229,7 +260,7 @@ impl Run<'_> {
                 && let Some(name) = self.hold_for(seq)
             {
                 let socket = self.links[link.0].socket(channel);
-                if let Some(Transit::Message { held_by, .. }) = socket.queue(from).front_mut() {
+                if let Some(Transit::Message { held_by, .. }) = socket.next(from) {
                     *held_by = Some(name.clone());
                 }
                 let peer = self.links[link.0].peer(from);
@@ -247,7 +278,7 @@ impl Run<'_> {
             // what was sent before the close goes first
             return false;
         }
-        let Some(item) = self.links[link.0].socket(channel).queue(from).pop_front() else {
+        let Some(item) = self.links[link.0].socket(channel).pop(from) else {
             return false;
         };
         match item {
@@ -335,8 +366,10 @@ impl Run<'_> {
         };
         if stream.flush().is_err() {
             // what it said before it closed is in the socket still
-            self.read_stream(link, channel, to);
-            self.close_side(link, channel, to, 0);
+            self.read_to_end(link, channel, to);
+            if !self.is_blocked(link, channel, to) {
+                self.close_side(link, channel, to, 0);
+            }
         }
     }
 
@@ -462,12 +495,22 @@ impl Run<'_> {
 
     /// A kick eventfd that a simulated back-end was given has become readable.
     pub(super) fn take_kick(&mut self, peer: PeerId, ring: u16) {
+        let link = self.peers[peer.0].link;
         let Some(back) = self.peers[peer.0].sim.back() else {
             return;
         };
         let counted = back.watches().find(|(r, _)| *r == ring).map(|(_, fd)| drain_event(fd));
-        let Some(Ok(Some(count))) = counted else { return };
-        let link = self.peers[peer.0].link;
+        let count = match counted {
+            Some(Ok(Some(count))) => count,
+            Some(Ok(None)) | None => return,
+            Some(Err(error)) => {
+                // it would poll readable for ever
+                back.forget_kick(ring);
+                let what = format!("the kick descriptor of ring {ring} gives nothing, and is left alone: {error}");
+                self.record(Some(peer), link, EventKind::Fault { what });
+                return;
+            }
+        };
         if let Some(front) = link.map(|l| self.links[l.0].front)
             && !self.peers[front.0].spec.is_simulated()
         {
@@ -526,6 +569,7 @@ impl Run<'_> {
         state.exits.push(exit.to_string());
         // its last messages are in the socket still
         self.read_all_streams();
+        self.read_last_words(peer);
         self.record(Some(peer), None, EventKind::Exited { exit, asked });
     }
 }

@@ -33,6 +33,8 @@ pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 /// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
 /// The kernel has no way to wait for that either.
 const PIECE_INTERVAL_MS: u64 = 1;
+/// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
+const FDS_UNDER_WAY_MAX: usize = 2048;
 /// Memory slots of a simulated back-end.
 const MEMORY_SLOTS: u64 = 32;
 /// VIRTIO_F_VERSION_1 and VIRTIO_RING_F_INDIRECT_DESC.
@@ -202,7 +204,9 @@ impl<'a> Run<'a> {
 
     fn take_in(&mut self, token: Token) {
         match token {
-            Token::Stream(link, channel, party) => self.read_stream(link, channel, party),
+            Token::Stream(link, channel, party) => {
+                self.read_stream(link, channel, party);
+            }
             Token::Listener(peer) => self.accept(peer),
             Token::Child(peer) => self.collect_child(peer),
             Token::Qemu(peer) => self.collect_qemu(peer),
@@ -301,8 +305,13 @@ impl<'a> Run<'a> {
             }
             never.from = self.timeline.end();
         }
-        if self.timeline.is_full() {
-            let what = format!("more than {} events: a peer floods the link", crate::trace::EVENTS_MAX);
+        if let Some(bound) = self.timeline.is_full() {
+            let what = format!("more than {bound}: a peer floods the link");
+            return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
+        }
+        let fds = self.links.iter().map(Link::fds_under_way).sum::<usize>();
+        if fds > FDS_UNDER_WAY_MAX && !self.timeline.is_recorded() {
+            let what = format!("more than {FDS_UNDER_WAY_MAX} descriptors are under way: a peer floods the link");
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }
         Ok(())

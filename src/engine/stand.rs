@@ -245,6 +245,8 @@ impl Run<'_> {
         state.channel_end = None;
         state.xen = false;
         state.awaited = true;
+        self.peers[front.0].closed = None;
+        self.peers[back.0].closed = None;
         for (peer, party) in [(front, Party::FrontEnd), (back, Party::BackEnd)] {
             if self.peers[peer.0].spec.is_simulated() {
                 *self.links[link.0].main.end(party) = End::Local;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::sys::child::Exit;
+
 /// The verdict on one scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -40,6 +42,17 @@ pub enum FailKind {
     Start,
     /// The harness itself is at fault.
     Harness,
+}
+
+impl FailKind {
+    /// What it is that a process ended in this way when it should not have.
+    pub fn of_end(exit: Exit) -> Self {
+        if exit.is_crash() {
+            FailKind::Crash
+        } else {
+            FailKind::Wrong
+        }
+    }
 }
 
 impl fmt::Display for Verdict {

@@ -18,6 +18,8 @@ pub const FDS_PER_MESSAGE_MAX: usize = 512;
 
 /// Messages taken from one stream before other descriptors get their turn.
 const MESSAGES_PER_TURN: usize = 64;
+/// Descriptors taken likewise.
+const FDS_PER_TURN: usize = 512;
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -86,6 +88,8 @@ pub struct Stream {
     reading: Reading,
     out: VecDeque<Piece>,
     out_bytes: usize,
+    /// Descriptors in `out`.
+    out_fds: usize,
     /// What is queued is the last.
     ending: bool,
 }
@@ -110,6 +114,7 @@ impl Stream {
             reading: Reading::Messages,
             out: VecDeque::new(),
             out_bytes: 0,
+            out_fds: 0,
             ending: false,
         })
     }
@@ -120,7 +125,8 @@ impl Stream {
         if self.reading == Reading::HalfClosed && is_hung_up(self.socket.as_fd()) {
             incoming.push(self.end(false));
         }
-        while self.is_open() && incoming.len() < MESSAGES_PER_TURN {
+        let mut fds = 0;
+        while self.is_open() && incoming.len() < MESSAGES_PER_TURN && fds <= FDS_PER_TURN {
             match self.read_some() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -130,11 +136,15 @@ impl Stream {
                 }
             }
             if self.reading == Reading::Raw {
+                fds += self.partial.fds.len();
                 incoming.push(Incoming::Raw(std::mem::take(&mut self.partial)));
                 continue;
             }
             match self.take_frame() {
-                Ok(Some(frame)) => incoming.push(Incoming::Frame(frame)),
+                Ok(Some(frame)) => {
+                    fds += frame.chunk.fds.len();
+                    incoming.push(Incoming::Frame(frame));
+                }
                 Ok(None) => {}
                 Err(why) => {
                     self.reading = Reading::Raw;
@@ -153,6 +163,7 @@ impl Stream {
     pub fn queue(&mut self, chunk: Chunk, split: &[usize]) {
         let Chunk { bytes, fds, places, .. } = chunk;
         let len = bytes.len();
+        self.out_fds += fds.len();
         let mut fds = fds
             .into_iter()
             .zip(places.iter().copied().chain(std::iter::repeat(0)))
@@ -192,6 +203,7 @@ impl Stream {
             match send(self.socket.as_fd(), &piece.bytes[piece.sent..], &fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(sent)) => {
+                    self.out_fds -= piece.fds.len();
                     piece.fds.clear();
                     piece.sent += sent;
                     self.out_bytes = self.out_bytes.saturating_sub(sent);
@@ -202,6 +214,7 @@ impl Stream {
                 Err(error) => {
                     self.out.clear();
                     self.out_bytes = 0;
+                    self.out_fds = 0;
                     return Err(error);
                 }
             }
@@ -215,6 +228,11 @@ impl Stream {
     /// Bytes that wait to be sent.
     pub fn queued_bytes(&self) -> usize {
         self.out_bytes
+    }
+
+    /// Descriptors that wait for room to be sent.
+    pub fn unsent_fds(&self) -> usize {
+        self.out_fds
     }
 
     /// Whether nothing waits to be sent.

@@ -49,6 +49,15 @@ pub enum Transit {
     Close,
 }
 
+impl Transit {
+    fn fds(&self) -> usize {
+        match self {
+            Transit::Message { chunk, .. } | Transit::Raw(chunk) => chunk.fds.len(),
+            Transit::EndOfSending | Transit::Close => 0,
+        }
+    }
+}
+
 /// The main socket or the back-end channel of a link.
 #[derive(Debug, Default)]
 pub struct Socket {
@@ -60,6 +69,8 @@ pub struct Socket {
     pub raw_chunks: u32,
     from_front: VecDeque<Transit>,
     from_back: VecDeque<Transit>,
+    /// Descriptors in the two queues.
+    fds: usize,
 }
 
 impl Socket {
@@ -79,8 +90,34 @@ impl Socket {
         }
     }
 
-    /// What is on its way from a party, oldest first.
-    pub fn queue(&mut self, from: Party) -> &mut VecDeque<Transit> {
+    /// Puts something on its way from a party.
+    pub fn push(&mut self, from: Party, transit: Transit) {
+        self.fds += transit.fds();
+        self.queue(from).push_back(transit);
+    }
+
+    /// What is next to be delivered from a party.
+    pub fn next(&mut self, from: Party) -> Option<&mut Transit> {
+        self.queue(from).front_mut()
+    }
+
+    /// Takes what is next to be delivered from a party.
+    pub fn pop(&mut self, from: Party) -> Option<Transit> {
+        let transit = self.queue(from).pop_front()?;
+        self.fds -= transit.fds();
+        Some(transit)
+    }
+
+    /// Descriptors that are under way: in a queue, or waiting for room at a real peer.
+    pub fn fds_under_way(&self) -> usize {
+        let waiting = |end: &End| match end {
+            End::Remote(stream) => stream.unsent_fds(),
+            _ => 0,
+        };
+        self.fds + waiting(&self.front) + waiting(&self.back)
+    }
+
+    fn queue(&mut self, from: Party) -> &mut VecDeque<Transit> {
         match from {
             Party::FrontEnd => &mut self.from_front,
             Party::BackEnd => &mut self.from_back,

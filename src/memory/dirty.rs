@@ -51,7 +51,7 @@ impl DirtyLog {
             // Release: whoever sees the bit sees the bytes that were written before it.
             self.byte(page / 8).fetch_or(1 << (page % 8), Ordering::Release);
         }
-        Ok(())
+        self.map.check_there()
     }
 
     /// Whether every page of `address..address + length` has a bit.

@@ -101,6 +101,14 @@ pub enum MemoryError {
         /// Bytes of the region.
         size: u64,
     },
+    /// The file was truncated after it was mapped, and what was touched is gone.
+    #[error("the fd of {offset:#x} + {size:#x} was truncated under its mapping")]
+    Truncated {
+        /// Where the mapping begins in it.
+        offset: u64,
+        /// Bytes mapped.
+        size: u64,
+    },
     /// The fd is no regular file, so its size says nothing about what can be mapped.
     #[error("fd is not a regular file (mode {mode:#o})")]
     NotAFile {

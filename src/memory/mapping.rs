@@ -1,7 +1,7 @@
 //! One mapped region, and the set of regions both views of guest memory are built on.
 //!
-//! A mapping is checked against its file's size when it is made, so no access raises SIGBUS unless the file's owner
-//! truncates it later. A file sealed with F_SEAL_SHRINK cannot be; for others that risk remains and is reported.
+//! A mapping is checked against its file's size when it is made. Unless it is sealed with F_SEAL_SHRINK, a peer can truncate
+//! the file later: an access to what is gone is an error then, and so is every one after it.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, fstatfs};
 use vm_memory::mmap::MmapRegionBuilder;
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
+use vm_memory::{FileOffset, VolatileMemory};
 
 use super::{MemRegionDesc, MemoryError, Space};
+use crate::sys::sigbus::GuardedMap;
 
 /// Offsets are rounded down to this for mmap: the largest base page Linux has, thus a multiple of every smaller one.
 const BASE_PAGE_BYTES: u64 = 0x1_0000;
@@ -22,7 +23,7 @@ const BASE_PAGE_BYTES: u64 = 0x1_0000;
 /// A range of a file, mapped shared for reading and writing.
 #[derive(Debug)]
 pub(crate) struct FileMap {
-    map: MmapRegion<()>,
+    map: GuardedMap,
     file: Arc<File>,
     offset: u64,
     size: u64,
@@ -61,7 +62,7 @@ impl FileMap {
                 },
             })?;
         Ok(Self {
-            map,
+            map: GuardedMap::new(map),
             file,
             offset,
             size,
@@ -80,13 +81,26 @@ impl FileMap {
     }
 
     /// Copies out; the caller has checked the bounds.
-    pub(crate) fn read(&self, at: u64, into: &mut [u8]) {
+    pub(crate) fn read(&self, at: u64, into: &mut [u8]) -> Result<(), MemoryError> {
         self.slice(at, into.len()).copy_to(into);
+        self.check_there()
     }
 
     /// Copies in; the caller has checked the bounds.
-    pub(crate) fn write(&self, at: u64, from: &[u8]) {
+    pub(crate) fn write(&self, at: u64, from: &[u8]) -> Result<(), MemoryError> {
         self.slice(at, from.len()).copy_from(from);
+        self.check_there()
+    }
+
+    /// To be asked after an access: whether the file was there, or had been truncated under it.
+    pub(crate) fn check_there(&self) -> Result<(), MemoryError> {
+        if self.map.is_lost() {
+            return Err(MemoryError::Truncated {
+                offset: self.offset,
+                size: self.size,
+            });
+        }
+        Ok(())
     }
 
     /// An atomic in the mapping, or nothing if it is misaligned there or past the end.
@@ -215,7 +229,7 @@ impl MapSet {
             let (mapping, offset) = self.find(at).ok_or_else(|| self.unmapped(at, rest.len() as u64))?;
             let take = (mapping.desc.size - offset).min(rest.len() as u64);
             let (now, later) = rest.split_at_mut(take as usize);
-            mapping.map.read(offset, now);
+            mapping.map.read(offset, now)?;
             rest = later;
             at = at.wrapping_add(take);
         }
@@ -230,7 +244,7 @@ impl MapSet {
             let (mapping, offset) = self.find(at).ok_or_else(|| self.unmapped(at, rest.len() as u64))?;
             let take = (mapping.desc.size - offset).min(rest.len() as u64);
             let (now, later) = rest.split_at(take as usize);
-            mapping.map.write(offset, now);
+            mapping.map.write(offset, now)?;
             rest = later;
             at = at.wrapping_add(take);
         }
@@ -238,12 +252,15 @@ impl MapSet {
     }
 
     pub(crate) fn load_u16(&self, gpa: u64, order: Ordering) -> Result<u16, MemoryError> {
-        Ok(u16::from_le(self.atomic_u16(gpa)?.load(order)))
+        let (mapping, atomic) = self.atomic_u16(gpa)?;
+        let value = u16::from_le(atomic.load(order));
+        mapping.map.check_there().map(|()| value)
     }
 
     pub(crate) fn store_u16(&self, gpa: u64, value: u16, order: Ordering) -> Result<(), MemoryError> {
-        self.atomic_u16(gpa)?.store(value.to_le(), order);
-        Ok(())
+        let (mapping, atomic) = self.atomic_u16(gpa)?;
+        atomic.store(value.to_le(), order);
+        mapping.map.check_there()
     }
 
     pub(crate) fn user_to_guest(&self, uva: u64) -> Result<u64, MemoryError> {
@@ -276,12 +293,12 @@ impl MapSet {
         })
     }
 
-    fn atomic_u16(&self, gpa: u64) -> Result<&AtomicU16, MemoryError> {
+    fn atomic_u16(&self, gpa: u64) -> Result<(&Mapping, &AtomicU16), MemoryError> {
         self.contiguous(gpa, 2)?;
         let (mapping, offset) = self.find(gpa).ok_or_else(|| self.unmapped(gpa, 2))?;
-        mapping
-            .map
-            .atomic(offset)
+        let atomic = mapping.map.atomic(offset);
+        atomic
+            .map(|atomic| (mapping, atomic))
             .ok_or(MemoryError::Misaligned { address: gpa, align: 2 })
     }
 

@@ -1,7 +1,7 @@
 //! The back-end's view of guest memory: what the front-end has announced, mapped and checked.
 //!
-//! Mapping checks the file's size, so access cannot raise SIGBUS then. A peer that truncates its file afterwards still
-//! can; [`RegionTable::shrinkable`] names the regions where nothing prevents it and [`RegionTable::check_files`] looks again.
+//! Mapping checks the file's size. A peer that truncates its file afterwards makes accesses fail; [`RegionTable::shrinkable`]
+//! names the regions where nothing prevents it and [`RegionTable::check_files`] looks at them.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;

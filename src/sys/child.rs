@@ -9,9 +9,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child as StdChild, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::fd::set_nonblocking;
@@ -24,6 +25,9 @@ pub const OUTPUT_MAX: usize = 64 * 1024;
 const SWEEPS_MAX: u32 = 100;
 /// How long the kernel may take to end a process that was killed.
 const KILL_TIME: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take to stop all threads of a process.
+const STOP_TIME: Duration = Duration::from_secs(1);
 
 /// What to start.
 #[derive(Debug)]
@@ -46,6 +50,23 @@ pub enum Exit {
     Status(i32),
     /// By this signal.
     Signal(i32),
+}
+
+/// The status of a Rust program that panicked.
+const PANICKED: i32 = 101;
+
+impl Exit {
+    /// Whether it died rather than ended: by a signal, by a panic, or by a signal that a shell around it tells as 128 and
+    /// the signal's number. SIGTERM is how one asks a program to end, and some answer with that status.
+    pub fn is_crash(self) -> bool {
+        match self {
+            Exit::Signal(_) => true,
+            Exit::Status(status) => {
+                let by_shell = Signal::try_from(status - 128).is_ok_and(|signal| signal != Signal::SIGTERM);
+                status == PANICKED || by_shell
+            }
+        }
+    }
 }
 
 impl fmt::Display for Exit {
@@ -200,12 +221,29 @@ impl Child {
         self.exit
     }
 
-    /// Sends a signal to the process itself.
+    /// Sends a signal to the process itself. After SIGSTOP, all its threads stand still.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         if self.exit.is_some() {
             return Ok(());
         }
-        Ok(kill(Pid::from_raw(self.pid()), signal)?)
+        kill(Pid::from_raw(self.pid()), signal)?;
+        if signal == Signal::SIGSTOP {
+            self.wait_for_stop()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing that can be polled tells of a stop, so it is looked for; mostly it is there at the first look.
+    fn wait_for_stop(&self) -> io::Result<()> {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        let end = Instant::now() + STOP_TIME;
+        while waitid(Id::Pid(Pid::from_raw(self.pid())), flags)? == WaitStatus::StillAlive {
+            if Instant::now() >= end {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// Kills its whole process group at once and waits for the process.
@@ -327,6 +365,25 @@ mod tests {
     fn a_signal_is_told_apart_from_a_status() {
         let mut child = shell("kill -SEGV $$");
         assert_eq!(wait_for_end(&mut child).to_string(), "signal SIGSEGV");
+    }
+
+    #[test]
+    fn a_crash_is_told_from_an_end() {
+        let crashes = |status| Exit::Status(status).is_crash();
+        assert!(Exit::Signal(9).is_crash() && crashes(101) && crashes(139));
+        assert!(!crashes(0) && !crashes(1) && !crashes(127) && !crashes(128) && !crashes(143) && !crashes(255));
+    }
+
+    /// Broken: a thread of a stopped process still answers.
+    #[test]
+    fn a_stopped_process_stands_still() {
+        let mut child = shell("while :; do :; done");
+        child.signal(Signal::SIGSTOP).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid())).unwrap();
+        assert!(stat.contains(") T "), "{stat}");
+        child.signal(Signal::SIGCONT).unwrap();
+        child.signal(Signal::SIGKILL).unwrap();
+        assert_eq!(wait_for_end(&mut child), Exit::Signal(9));
     }
 
     #[test]

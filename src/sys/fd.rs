@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -18,23 +19,46 @@ pub fn eventfd() -> io::Result<OwnedFd> {
 }
 
 /// Adds 1 to an eventfd, or writes 8 bytes to a pipe. A full counter or pipe is as good as signalled.
+///
+/// The descriptor may be shared with a peer that made it blocking and filled it, so it is written only when it has room.
 pub fn signal_event(fd: BorrowedFd) -> io::Result<()> {
+    if !is_ready(fd, PollFlags::POLLOUT)? {
+        return Ok(());
+    }
     match nix::unistd::write(fd, &1u64.to_ne_bytes()) {
         Ok(_) | Err(nix::Error::EAGAIN) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Takes the counter of an eventfd that polled readable. `Ok(None)`: somebody else was faster, or it is at its end.
-/// The descriptor may be shared with a peer that made it blocking, so this is called only after poll said readable.
+/// Takes the counter of an eventfd that polled readable. `Ok(None)`: somebody else was faster.
+///
+/// The descriptor may be shared with a peer that made it blocking, or watched twice, so it is looked at again before it is
+/// read. An error means that it will never give anything, however often it polls readable: it is no eventfd, or at its end.
 pub fn drain_event(fd: BorrowedFd) -> io::Result<Option<u64>> {
+    let any = PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR;
+    if !is_ready(fd, any)? {
+        return Ok(None);
+    }
     let mut counter = [0u8; 8];
     match nix::unistd::read(fd, &mut counter) {
         Ok(8) => Ok(Some(u64::from_ne_bytes(counter))),
-        Ok(0) | Err(nix::Error::EAGAIN) => Ok(None),
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
         Ok(_) => Ok(Some(1)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a descriptor polls as one of `wanted` now. An error if it cannot be polled at all.
+fn is_ready(fd: BorrowedFd, wanted: PollFlags) -> io::Result<bool> {
+    let mut fds = [PollFd::new(fd, wanted)];
+    nix::poll::poll(&mut fds, PollTimeout::ZERO)?;
+    let events = fds[0].revents().unwrap_or(PollFlags::empty());
+    if events.contains(PollFlags::POLLNVAL) {
+        return Err(nix::Error::EBADF.into());
+    }
+    Ok(events.intersects(wanted))
 }
 
 /// A new memfd of `size` bytes.
@@ -172,4 +196,39 @@ pub fn open_fds() -> io::Result<usize> {
 /// A duplicate, close-on-exec.
 pub fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Broken: a peer that shares a notification descriptor stops the harness by making it blocking.
+    #[test]
+    fn a_blocking_eventfd_that_is_full_or_empty_stops_nobody() {
+        let event: OwnedFd = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).unwrap().into();
+        assert_eq!(drain_event(event.as_fd()).unwrap(), None);
+        nix::unistd::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        signal_event(event.as_fd()).unwrap();
+        assert_eq!(drain_event(event.as_fd()).unwrap(), Some(u64::MAX - 1));
+
+        let (_reader, writer) = pipe().unwrap();
+        set_nonblocking(writer.as_fd()).unwrap();
+        while nix::unistd::write(&writer, &[0; 4096]).is_ok() {}
+        let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
+        fcntl(&writer, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).unwrap();
+        signal_event(writer.as_fd()).unwrap();
+    }
+
+    /// Broken: a descriptor that is always readable and gives nothing keeps the loop busy for ever.
+    #[test]
+    fn what_can_never_be_drained_is_an_error() {
+        let (end, other) = socket_pair().unwrap();
+        drop(other);
+        let (reader, writer) = pipe().unwrap();
+        drop(writer);
+        let folder: OwnedFd = std::fs::File::open("/").unwrap().into();
+        for fd in [end, reader, folder, null().unwrap(), memfd("empty", 0).unwrap()] {
+            assert!(drain_event(fd.as_fd()).is_err(), "{:?}", fd_type(fd.as_fd()));
+        }
+    }
 }

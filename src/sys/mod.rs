@@ -8,5 +8,6 @@ pub mod inherited;
 pub mod limits;
 pub mod poll;
 pub mod process_table;
+pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;

@@ -139,7 +139,7 @@ pub fn connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     match nix_connect(stream.as_raw_fd(), &UnixAddr::new(path)?) {
         Ok(()) => Ok(Some(stream)),
         // the last: its backlog is full
-        Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED | nix::Error::EAGAIN) => Ok(None),
+        Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED | nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
@@ -189,6 +189,23 @@ mod tests {
         assert!(receive(b.as_fd(), &mut buffer).unwrap().is_none());
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().unwrap().len, 0);
+    }
+
+    /// Broken: a program that listens and never accepts stops the harness.
+    #[test]
+    fn a_full_backlog_is_nobody_there_yet() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        assert!(connect(&path).unwrap().is_none());
+        let listener = listen(&path).unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let mut held = Vec::new();
+        while let Some(stream) = connect(&path).unwrap() {
+            held.push(stream);
+            assert!(held.len() < 100, "the backlog never fills");
+        }
+        drop(accept(&listener).unwrap());
+        assert!(connect(&path).unwrap().is_some());
     }
 
     #[test]

@@ -7,4 +7,4 @@ pub mod file;
 mod timeline;
 
 pub use event::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
-pub use timeline::{EVENTS_MAX, Timeline};
+pub use timeline::Timeline;

@@ -7,7 +7,10 @@ use super::file::{Counts, Recorder};
 use crate::sys::clock::{Clock, Moment};
 
 /// Events kept of one run. A scenario is short; a peer that floods the link is cut off here.
-pub const EVENTS_MAX: usize = 200_000;
+const EVENTS_MAX: usize = 200_000;
+
+/// Bytes of payload kept of one run. The messages of the specification have at most 4 KiB, and most have 8 bytes.
+const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Events that are at hand while a run is recorded.
 const RECORDED_KEPT: usize = 1_000;
@@ -22,6 +25,7 @@ pub struct Timeline {
     first: usize,
     names: Vec<String>,
     recorder: Option<Recorder>,
+    payload_bytes: u64,
 }
 
 impl Timeline {
@@ -33,6 +37,7 @@ impl Timeline {
             first: 0,
             names,
             recorder: None,
+            payload_bytes: 0,
         }
     }
 
@@ -44,10 +49,13 @@ impl Timeline {
         }
     }
 
-    /// Adds an event that happens now. `None` once [`EVENTS_MAX`] is reached.
+    /// Adds an event that happens now. `None` if it is full.
     pub fn push(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
-        if self.is_full() {
+        if self.is_full().is_some() {
             return None;
+        }
+        if let EventKind::Message { size, .. } = &kind {
+            self.payload_bytes += u64::from(*size);
         }
         let event = Event {
             at: self.clock.now(),
@@ -71,6 +79,11 @@ impl Timeline {
         self.recorder = Some(recorder);
     }
 
+    /// Whether it goes to a recorder.
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
     /// Writes what the recorder has taken in.
     pub fn flush_recording(&mut self) {
         if let Some(recorder) = &mut self.recorder {
@@ -90,9 +103,16 @@ impl Timeline {
         self.recorder.take().map(Recorder::finish)
     }
 
-    /// Whether no more events are taken: a peer floods the link.
-    pub fn is_full(&self) -> bool {
-        self.recorder.is_none() && self.events.len() >= EVENTS_MAX
+    /// What there is more of than is kept; nothing is added any more. Of what is recorded there may be any amount.
+    pub fn is_full(&self) -> Option<String> {
+        if self.recorder.is_some() {
+            return None;
+        }
+        if self.events.len() >= EVENTS_MAX {
+            return Some(format!("{EVENTS_MAX} events"));
+        }
+        let full = self.payload_bytes >= PAYLOAD_BYTES_MAX;
+        full.then(|| format!("{} MiB of payload", PAYLOAD_BYTES_MAX >> 20))
     }
 
     /// The clock of the run.
@@ -143,7 +163,7 @@ impl Timeline {
         };
         let who = event.peer.map_or("", |p| self.name(p));
         let width = self.names.iter().map(String::len).max().unwrap_or(0);
-        format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), event.kind)
+        format!("{:>9.3} ms  {who:width$}  {}", event.at.ms(), self.what(event))
     }
 
     /// An event in the words of the expectations: what, from whom.
@@ -152,7 +172,20 @@ impl Timeline {
             return String::new();
         };
         let from = event.peer.map_or(String::new(), |p| format!(" from {}", self.name(p)));
-        format!("{}{from}", event.kind)
+        format!("{}{from}", self.what(event))
+    }
+
+    /// What happened, and to which message if it is about an earlier one.
+    fn what(&self, event: &Event) -> String {
+        let (EventKind::Held { message, .. } | EventKind::Released { message }) = &event.kind else {
+            return event.kind.to_string();
+        };
+        let message = self.get(*message).and_then(|e| e.kind.message());
+        let name = message.map_or_else(String::new, |m| {
+            let reply = if m.is_reply() { "reply to " } else { "" };
+            format!(": {reply}{}", m.name())
+        });
+        format!("{}{name}", event.kind)
     }
 
     /// The same with the time.

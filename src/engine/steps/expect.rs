@@ -3,6 +3,7 @@
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
 use crate::judge::matcher::{Matcher, Mismatch, Stream};
+use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
 use crate::trace::{EventKind, Seq};
@@ -134,6 +135,17 @@ impl Run<'_> {
         let expected: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
         let mut actual = self.timeline.describe(seq);
         let event = self.timeline.get(seq);
+        if let Some(EventKind::Exited { exit, asked }) = event.map(|e| &e.kind) {
+            let kind = if *asked {
+                FailKind::Wrong
+            } else {
+                FailKind::of_end(*exit)
+            };
+            let diagnostic = Diagnostic::error("the process ended in another way")
+                .at(span)
+                .expected_actual(expected.join(" or "), actual);
+            return Stop::fail(kind, diagnostic);
+        }
         let (place, label, title) = match (event.map(|e| &e.kind), matchers, why) {
             (Some(EventKind::Malformed { .. }), ..) => {
                 (span, "expected here".to_owned(), "bytes came that are no message")

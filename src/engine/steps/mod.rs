@@ -409,18 +409,17 @@ impl<'a> Run<'a> {
             .at(step.span)
             .label(format!("{limit} limit was reached here"))
             .expected_actual(self.waits_for(waiting), self.what_came_instead());
-        let crash = self.crashed().and_then(|p| Some((p, p.child.as_ref()?.exit()?)));
-        match crash {
+        match self.ended_by_itself() {
             Some((peer, exit)) => {
                 let footer = format!("because   `{}` ended: {exit}", peer.spec.name);
-                Stop::fail(FailKind::Crash, diagnostic.footer(footer))
+                Stop::fail(FailKind::of_end(exit), diagnostic.footer(footer))
             }
             None => Stop::fail(FailKind::Hang, diagnostic),
         }
     }
 
     /// The last thing that any peer did, for a person who wonders what it is doing.
-    fn what_came_instead(&self) -> String {
+    pub(super) fn what_came_instead(&self) -> String {
         let last = self
             .timeline
             .since(Seq(0))

@@ -240,26 +240,25 @@ impl Run<'_> {
 
     /// A command of QEMU's failed: because it ended, because something did not come in time, or because it was refused.
     pub(super) fn qemu_failed(&mut self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
-        let (mut kind, mut actual) = match error {
-            QemuError::TimedOut { .. } | QemuError::NotUsed { .. } => (FailKind::Hang, None),
-            _ => (FailKind::Wrong, None),
-        };
-        if matches!(error, QemuError::Closed { .. } | QemuError::Io { .. }) {
-            match self.how_gone(peer) {
-                Ok((gone, how)) => (kind, actual) = (gone, Some(how)),
-                Err(stop) => return stop,
+        let diagnostic = Diagnostic::error("QEMU could not do this").at(span);
+        match error {
+            QemuError::TimedOut {
+                channel, outstanding, ..
+            } => {
+                let expected = format!("QEMU's answer to {channel} `{outstanding}`");
+                let actual = self.what_came_instead();
+                let diagnostic = diagnostic
+                    .label("the scenario's limit was reached here")
+                    .expected_actual(expected, actual);
+                Stop::fail(FailKind::Hang, diagnostic)
             }
-        }
-        let diagnostic = Diagnostic::error("QEMU could not do this")
-            .at(span)
-            .footer(error.to_string());
-        Stop::fail(
-            kind,
-            match actual {
-                Some(how) => diagnostic.footer(how),
-                None => diagnostic,
+            QemuError::NotUsed { .. } => Stop::fail(FailKind::Hang, diagnostic.footer(error.to_string())),
+            QemuError::Closed { .. } | QemuError::Io { .. } => match self.how_gone(peer) {
+                Ok((kind, how)) => Stop::fail(kind, diagnostic.footer(error.to_string()).footer(how)),
+                Err(stop) => stop,
             },
-        )
+            _ => Stop::wrong(diagnostic.footer(error.to_string())),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 
 pub use error::DeviceError;
 pub use pool::BufferPool;
-pub use serve::{Served, serve_ring};
+pub use serve::{Budget, Served, serve_ring};
 
 use crate::memory::GuestAccess;
 use crate::ring::Chain;

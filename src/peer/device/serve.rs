@@ -16,7 +16,16 @@ pub struct Served {
     pub more: bool,
 }
 
-/// Serves a ring that is started; at most `budget` chains.
+/// How much is done before others get their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Chains.
+    pub chains: u16,
+    /// Bytes of the buffers of these chains: the turn ends with the chain that reaches this.
+    pub bytes: u64,
+}
+
+/// Serves a ring that is started, until `budget` is spent.
 ///
 /// `enabled` is the ring's other bit: a disabled ring is processed without side effects. `ring_mem` is used for the ring itself and
 /// `mem` for buffers: they differ when buffers are logged as dirty and the used ring is not. On an error in a chain what was
@@ -28,14 +37,15 @@ pub fn serve_ring(
     device: &mut SplitDevice,
     ring_mem: &dyn GuestAccess,
     mem: &dyn GuestAccess,
-    budget: u16,
+    budget: Budget,
 ) -> Result<Served, DeviceError> {
     let queues = model.queues();
     if ring >= queues {
         return Err(DeviceError::NoRing { ring, queues });
     }
     let mut served = Served::default();
-    while served.returned < budget {
+    let mut bytes = 0u64;
+    while served.returned < budget.chains && bytes < budget.bytes {
         if enabled && !model.ready(ring) {
             break;
         }
@@ -50,6 +60,7 @@ pub fn serve_ring(
             }
             continue;
         };
+        bytes = bytes.saturating_add(chain.readable_len().saturating_add(chain.writable_len()));
         let done = if enabled {
             model.process(ring, &chain, mem)?
         } else {
@@ -66,7 +77,7 @@ pub fn serve_ring(
             }
         }
     }
-    served.more = served.returned == budget;
+    served.more = served.returned == budget.chains || bytes >= budget.bytes;
     if served.returned > 0 {
         served.call = device.needs_call(ring_mem)?;
     }

@@ -12,6 +12,14 @@ const POOL: u64 = 0x1_0000_0000;
 const POOL_BYTES: u64 = 0x10_0000;
 const SEAM: u64 = 0x28;
 
+/// A turn of this many chains, of any size.
+fn turn(chains: u16) -> Budget {
+    Budget {
+        chains,
+        bytes: u64::MAX,
+    }
+}
+
 /// A front-end's and a back-end's view of some rings.
 struct Bench {
     memory: GuestMemory,
@@ -74,7 +82,15 @@ impl Bench {
 
     fn serve(&mut self, model: &mut dyn DeviceModel, ring: usize, enabled: bool) -> Result<Served, DeviceError> {
         let table = &self.table;
-        serve_ring(model, ring as u16, enabled, &mut self.devices[ring], table, table, 64)
+        serve_ring(
+            model,
+            ring as u16,
+            enabled,
+            &mut self.devices[ring],
+            table,
+            table,
+            turn(64),
+        )
     }
 
     fn used(&mut self, ring: usize) -> Option<(u16, u32)> {
@@ -478,7 +494,7 @@ fn budget_ends_serving_and_says_there_may_be_more() {
     let table = &bench.table;
     let mut serve = |budget| serve_ring(&mut echo, 0, true, &mut bench.devices[0], table, table, budget).unwrap();
     assert_eq!(
-        serve(3),
+        serve(turn(3)),
         Served {
             returned: 3,
             call: true,
@@ -486,15 +502,35 @@ fn budget_ends_serving_and_says_there_may_be_more() {
         }
     );
     assert_eq!(
-        serve(3),
+        serve(turn(3)),
         Served {
             returned: 2,
             call: true,
             more: false
         }
     );
+    for _ in 0..3 {
+        bench.add(0, &[Buffer::writable(POOL, 4)]);
+    }
+    let mut serve = |budget| {
+        serve_ring(
+            &mut echo,
+            0,
+            true,
+            &mut bench.devices[0],
+            &bench.table,
+            &bench.table,
+            budget,
+        )
+        .unwrap()
+    };
+    let eight_bytes = Budget { chains: 64, bytes: 8 };
+    let of = |served: Served| (served.returned, served.more);
+    assert_eq!(of(serve(eight_bytes)), (2, true));
+    assert_eq!(of(serve(eight_bytes)), (1, false));
+    let table = &bench.table;
     assert!(matches!(
-        serve_ring(&mut echo, 1, true, &mut bench.devices[0], table, table, 1),
+        serve_ring(&mut echo, 1, true, &mut bench.devices[0], table, table, turn(1)),
         Err(DeviceError::NoRing { ring: 1, queues: 1 })
     ));
 }
@@ -511,7 +547,16 @@ fn buffers_written_by_a_device_are_logged_and_the_ring_apart() {
     bench.add(0, &[Buffer::readable(POOL, 4), Buffer::writable(POOL + 0x1ffe, 4)]);
     let (log, _fd) = DirtyLog::allocate(bench.table.guest_end()).unwrap();
     let logged = LoggedAccess::new(&bench.table, &log);
-    serve_ring(&mut echo, 0, true, &mut bench.devices[0], &bench.table, &logged, 4).unwrap();
+    serve_ring(
+        &mut echo,
+        0,
+        true,
+        &mut bench.devices[0],
+        &bench.table,
+        &logged,
+        turn(4),
+    )
+    .unwrap();
     assert_eq!(log.take(), [POOL / 0x1000 + 1, POOL / 0x1000 + 2]);
 }
 

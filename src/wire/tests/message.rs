@@ -44,7 +44,14 @@ proptest! {
     /// Broken: a well-formed message of the table is not understood.
     #[test]
     fn every_layout_of_the_table_decodes(message in any_message()) {
-        let again = decode(message.channel, message.request, message.flags, &message.payload.encode());
+        let xen_mmap = match &message.payload {
+            Payload::MemReg(reg) => reg.region.xen.is_some(),
+            Payload::MemTable(table) => table.regions.iter().any(|region| region.xen.is_some()),
+            _ => false,
+        };
+        let context = DecodeContext { xen_mmap };
+        let header = message.header();
+        let again = Message::decode(DIALECT, message.channel, context, &header, &message.payload.encode());
         let layouts = match message.spec() {
             Some(spec) if message.is_reply() => spec.reply.layouts,
             Some(spec) => spec.request,

@@ -93,6 +93,8 @@ pub struct SimBack {
     rings: Vec<Ring>,
     open: VecDeque<Open>,
     later: Vec<(u64, Outgoing)>,
+    /// Rings that have more to be served than one turn allows.
+    resume: Vec<(u64, u16)>,
     seen: Vec<(u32, u64)>,
     serial: u64,
     outputs: VecDeque<Output>,
@@ -120,6 +122,7 @@ impl SimBack {
             rings,
             open: VecDeque::new(),
             later: Vec::new(),
+            resume: Vec::new(),
             seen: Vec::new(),
             serial: 0,
             outputs: VecDeque::new(),
@@ -138,6 +141,7 @@ impl SimBack {
         self.rings = (0..self.config.queues).map(|_| Ring::default()).collect();
         self.open.clear();
         self.later.clear();
+        self.resume.clear();
     }
 
     /// What it wants done next.
@@ -157,6 +161,13 @@ impl SimBack {
             .iter()
             .enumerate()
             .filter_map(|(i, ring)| Some((i as u16, ring.kick.as_ref()?.as_fd())))
+    }
+
+    /// The kick descriptor of a ring is of no use: it is not watched any more.
+    pub fn forget_kick(&mut self, ring: u16) {
+        if let Some(ring) = self.rings.get_mut(usize::from(ring)) {
+            ring.kick = None;
+        }
     }
 
     /// A message arrived.
@@ -188,8 +199,12 @@ impl SimBack {
         self.serve(ring);
     }
 
-    /// Time for an answer that was put off.
+    /// Time for an answer that was put off, or for the next turn of a ring.
     pub fn timer(&mut self, token: u64) {
+        if let Some(at) = self.resume.iter().position(|(t, _)| *t == token) {
+            let (_, ring) = self.resume.remove(at);
+            self.serve(ring);
+        }
         if let Some(at) = self.later.iter().position(|(t, _)| *t == token) {
             let (_, outgoing) = self.later.remove(at);
             self.outputs.push_back(Output::Send(outgoing));

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use super::{F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
-use crate::peer::device::{DeviceError, Served, serve_ring};
+use crate::peer::device::{Budget, DeviceError, Served, serve_ring};
 use crate::peer::sim::Output;
 use crate::ring::{SplitDevice, SplitLayout};
 use crate::wire::VringAddr;
 
-/// Chains served before the socket gets its turn.
-const CHAINS_PER_TURN: u16 = 1024;
+/// What is served before sockets, other rings and deadlines get their turn: a driver can go on for ever.
+const TURN: Budget = Budget {
+    chains: 1024,
+    bytes: 64 << 20,
+};
 
 /// One ring.
 #[derive(Debug, Default)]
@@ -65,23 +68,29 @@ impl SimBack {
     }
 
     fn serve_one(&mut self, index: u16) {
-        loop {
-            match self.serve_turn(index) {
-                None => return,
-                Some(Ok(served)) => {
-                    if served.call {
-                        self.signal(index);
-                    }
-                    if !served.more {
-                        return;
-                    }
+        match self.serve_turn(index) {
+            None => {}
+            Some(Ok(served)) => {
+                if served.call {
+                    self.signal(index);
                 }
-                Some(Err(error)) => {
-                    self.fault(format!("ring {index}: {error}"));
-                    self.stop(index);
-                    return;
+                if served.more {
+                    self.resume_later(index);
                 }
             }
+            Some(Err(error)) => {
+                self.fault(format!("ring {index}: {error}"));
+                self.stop(index);
+            }
+        }
+    }
+
+    fn resume_later(&mut self, index: u16) {
+        if self.resume.iter().all(|(_, ring)| *ring != index) {
+            self.serial += 1;
+            self.resume.push((self.serial, index));
+            let token = self.serial;
+            self.outputs.push_back(Output::Later { token, ms: 0 });
         }
     }
 
@@ -100,15 +109,7 @@ impl SimBack {
         let log_ring = ring.address.is_some_and(|a| a.flags & 1 != 0);
         let ring_memory: &dyn GuestAccess = if log_ring { buffers } else { memory };
         let model = self.config.device.as_mut();
-        let served = serve_ring(
-            model,
-            index,
-            ring.enabled,
-            device,
-            ring_memory,
-            buffers,
-            CHAINS_PER_TURN,
-        );
+        let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)
     }
 

@@ -312,6 +312,13 @@ impl SimFront {
             .filter_map(|(i, ring)| Some((i as u16, ring.call.as_ref()?.as_fd())))
     }
 
+    /// A ring's call descriptor is of no use: it is not watched any more.
+    pub fn forget_call(&mut self, ring: u16) {
+        if let Some(ring) = self.rings.get_mut(usize::from(ring)) {
+            ring.call = None;
+        }
+    }
+
     /// A message of the script was sent in this front-end's name. What it negotiates is taken note of.
     pub fn sent(&mut self, message: &Message) {
         self.note_request(message, false);
