@@ -38,14 +38,6 @@ impl Stop {
         Self::fail(FailKind::Wrong, diagnostic)
     }
 
-    /// Somebody wants the run to end.
-    pub(super) fn interrupted() -> Box<Self> {
-        Box::new(Self {
-            kind: StopKind::Interrupted,
-            diagnostic: Diagnostic::error("interrupted"),
-        })
-    }
-
     /// The harness cannot do what the step says.
     pub(super) fn harness(message: impl Into<String>, span: Span) -> Box<Self> {
         Self::fail(FailKind::Harness, Diagnostic::error(message).at(span))

@@ -10,7 +10,6 @@ use crate::peer::sim::Output;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
 use crate::sys::child::Child;
-use crate::sys::clock::Moment;
 use crate::trace::LinkId;
 
 /// The simulation behind a peer, if the harness plays it.
@@ -113,12 +112,7 @@ pub(super) struct PeerState {
     pub(super) socket: PathBuf,
     /// How its processes ended, for the report.
     pub(super) exits: Vec<String>,
-    /// Its main socket was closed then, and why if not by itself.
-    pub(super) closed: Option<(Moment, Option<String>)>,
 }
-
-/// How long the end of a process that has closed its socket is waited for, to tell a crash from a close.
-const END_GRACE_MS: u64 = 200;
 
 impl PeerState {
     pub(super) fn new(spec: Peer, sim: Sim, socket: PathBuf) -> Self {
@@ -134,24 +128,6 @@ impl PeerState {
             image: None,
             socket,
             exits: Vec::new(),
-            closed: None,
-        }
-    }
-
-    /// Its socket is closed and its process is there still: until then its end is waited for. A process that closes its
-    /// socket mostly ends, and how it ended says more than the close.
-    pub(super) fn end_awaited_until(&self) -> Option<Moment> {
-        let alive = self.child.as_ref().is_some_and(|c| c.exit().is_none());
-        let (at, _) = self.closed.as_ref().filter(|_| alive)?;
-        Some(at.plus_ms(END_GRACE_MS))
-    }
-
-    /// How its connection came to its end.
-    pub(super) fn how_it_closed(&self) -> String {
-        let name = &self.spec.name;
-        match &self.closed {
-            Some((_, Some(why))) => format!("what `{name}` sent cannot be read, and the connection was closed: {why}"),
-            _ => format!("`{name}` closed the connection"),
         }
     }
 

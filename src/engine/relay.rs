@@ -121,18 +121,12 @@ impl Run<'_> {
             match item {
                 Incoming::Frame(frame) => self.receive(link, channel, party, frame),
                 Incoming::Malformed { why, chunk } => {
-                    self.malformed(link, channel, party, why.clone(), &chunk);
+                    self.malformed(link, channel, party, why, &chunk);
                     if between_real {
                         // what the other side makes of it is its own affair
                         self.pass_raw(link, channel, party, chunk);
                     } else {
                         self.close_side(link, channel, party, 0);
-                        let peer = self.links[link.0].peer(party);
-                        if let Some((_, reason)) =
-                            self.peers[peer.0].closed.as_mut().filter(|_| channel == Channel::Main)
-                        {
-                            *reason = Some(why);
-                        }
                     }
                 }
                 Incoming::Raw(chunk) => {
@@ -235,9 +229,6 @@ impl Run<'_> {
         }
         *socket.end(party) = End::Absent;
         socket.push(party, Transit::Close);
-        if channel == Channel::Main {
-            self.peers[peer.0].closed = Some((self.clock.now(), None));
-        }
         self.record(
             Some(peer),
             Some(link),

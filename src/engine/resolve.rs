@@ -402,7 +402,7 @@ fn player(label: &str, party: Party, span: Span, environment: &Environment) -> R
 }
 
 /// Splits a command line at spaces; single and double quotes keep words together.
-fn split_words(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split_words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

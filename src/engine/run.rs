@@ -147,7 +147,9 @@ impl<'a> Run<'a> {
                 self.relay();
                 return self.check_always();
             }
-            if !moved {
+            if moved {
+                self.check_limit()?;
+            } else {
                 self.wait_for_events()?;
             }
         }

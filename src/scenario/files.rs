@@ -21,6 +21,10 @@ pub(super) struct FragmentFile {
 /// The text of a file, without a byte order mark.
 pub(super) fn text(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |e: std::io::Error| Diagnostic::error(format!("cannot read `{}`: {e}", path.display()));
+    // opening a pipe would wait for somebody who writes into it
+    if !path.metadata().map_err(cannot)?.is_file() {
+        return Err(Diagnostic::error(format!("`{}` is no regular file", path.display())));
+    }
     let file = File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;

@@ -156,7 +156,8 @@ pub fn accept(listener: &UnixListener) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn check_path(path: &Path) -> io::Result<()> {
+/// Whether a path fits into a socket's address.
+pub fn check_path(path: &Path) -> io::Result<()> {
     let len = path.as_os_str().len();
     if len > PATH_MAX {
         let text = format!(

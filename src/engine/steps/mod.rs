@@ -9,6 +9,7 @@ mod setup;
 
 use super::failure::{Result, Stop};
 use super::patterns::channel;
+use super::resolve::Player;
 use super::run::{HoldState, Never, Run};
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
@@ -20,6 +21,7 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::wire::Party;
 
 pub(super) use data::{Delivery, Submitted};
 
@@ -414,8 +416,22 @@ impl<'a> Run<'a> {
                 let footer = format!("because   `{}` ended: {exit}", peer.spec.name);
                 Stop::fail(FailKind::of_end(exit), diagnostic.footer(footer))
             }
+            None if self.is_nobody_there(waiting) => Stop::fail(FailKind::Start, diagnostic),
             None => Stop::fail(FailKind::Hang, diagnostic),
         }
+    }
+
+    /// A peer that others should have started has never been seen.
+    fn is_nobody_there(&self, waiting: &Waiting) -> bool {
+        let Waiting::Connection(link) = waiting else {
+            return false;
+        };
+        let link = &self.links[link.0];
+        let absent = |party| {
+            let peer = &self.peers[link.peer(party).0];
+            matches!(peer.spec.player, Player::Connect(_) | Player::Listen(_)) && !link.main.end_ref(party).is_open()
+        };
+        link.generation == 0 && (absent(Party::FrontEnd) || absent(Party::BackEnd))
     }
 
     /// The last thing that any peer did, for a person who wonders what it is doing.
