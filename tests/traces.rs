@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vhost_user_harness::judge::acks;
+use vhost_user_harness::judge::recorded;
 use vhost_user_harness::scenario::from_trace::from_trace;
 use vhost_user_harness::scenario::{Settings, load_str};
 use vhost_user_harness::trace::LinkId;
@@ -111,7 +111,7 @@ fn no_false_alarm() {
             .filter(|m| m.is_reply())
             .count();
         assert!(replies > 10 && judged.left_out == 0, "{}", file.display());
-        let faults = acks::check(&judged.timeline);
+        let faults = recorded::check(&judged.timeline);
         assert_eq!(faults, [], "{}", file.display());
     }
 }
@@ -136,7 +136,7 @@ fn a_reply_lost_or_doubled_is_found() {
             doubled.events.insert(*at, trace.events[*at].clone());
             for (what, mut changed) in [("lost", lost), ("doubled", doubled)] {
                 changed.lines = vec![0; changed.events.len()];
-                let faults = acks::check(&changed.judged().timeline);
+                let faults = recorded::check(&changed.judged().timeline);
                 assert!(!faults.is_empty(), "{}: {what} event {at}", file.display());
             }
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::fault::UsageError;
-use crate::judge::acks;
+use crate::judge::recorded;
 use crate::report::Console;
 use crate::report::conversation::Lines;
 use crate::report::style::Ink;
@@ -149,11 +149,11 @@ fn diff(args: &Diff, out: &mut Console) -> anyhow::Result<Exit> {
         let line = |trace: &Trace, at: usize| trace.lines.get(at).copied().unwrap_or_default();
         match kind {
             Kind::OnlyFirst { at, what } => {
-                let text = style.paint(Ink::Bad, &format!("- {what}"));
+                let text = style.paint(Ink::Bad, format!("- {what}"));
                 out.line(format_args!("  {text}  (line {})", line(&first, *at)));
             }
             Kind::OnlySecond { at, what } => {
-                let text = style.paint(Ink::Good, &format!("+ {what}"));
+                let text = style.paint(Ink::Good, format!("+ {what}"));
                 out.line(format_args!("  {text}  (line {})", line(&second, *at)));
             }
             Kind::Other { at, what, parts } => {
@@ -182,7 +182,7 @@ fn check(args: &Check, out: &mut Console) -> anyhow::Result<Exit> {
     for file in &args.files {
         let trace = Trace::read(file)?;
         let judged = trace.judged();
-        let found = acks::check(&judged.timeline);
+        let found = recorded::check(&judged.timeline);
         for fault in &found {
             let line = judged.lines.get(fault.at.0).copied().unwrap_or_default();
             out.line(format_args!("{}:{line}: {}", file.display(), fault.what));

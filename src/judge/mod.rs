@@ -4,5 +4,6 @@ pub mod acks;
 pub mod checks;
 pub mod matcher;
 pub mod outcome;
+pub mod recorded;
 pub mod value;
 pub mod verdict;

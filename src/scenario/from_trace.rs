@@ -59,7 +59,7 @@ struct Script<'a> {
 impl<'a> Script<'a> {
     fn new(header: &'a Header, events: &'a [&'a Event], party: Party) -> Self {
         let last = |request: u32| {
-            let bits = events.iter().filter_map(|e| match e.kind.message()? {
+            let mut bits = events.iter().filter_map(|e| match e.kind.message()? {
                 Message {
                     channel: Channel::Main,
                     request: r,
@@ -68,7 +68,7 @@ impl<'a> Script<'a> {
                 } if *r == request && flags & flags::REPLY == 0 => Some(*bits),
                 _ => None,
             });
-            bits.last()
+            bits.next_back()
         };
         Self {
             used: [
