@@ -98,7 +98,7 @@ impl Exit {
                 RecordError::Missing(obstacle) if obstacle.fatal => Exit::NotStarted,
                 RecordError::Missing(_) => Exit::NothingRan,
                 RecordError::Peer(_) | RecordError::Listen { .. } => Exit::NotStarted,
-                RecordError::Write(_) | RecordError::Harness(_) => Exit::HarnessFault,
+                RecordError::Write { .. } | RecordError::Harness(_) => Exit::HarnessFault,
             };
         }
         if error.is::<TraceError>() {

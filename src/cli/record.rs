@@ -67,10 +67,10 @@ pub(super) struct Args {
 }
 
 const HELP: &str = "\
-Two programs are started (--frontend, --backend), or stood between (--listen, --connect).
-It goes on until one side ends, or until Ctrl-C or SIGTERM; with --listen for any number of connections, one after the
-other and at the same time. Everything crosses as it came, and is written event by event: what a kill -9 leaves is a
-trace up to its last whole event.
+Two programs are started (--frontend, --backend), or stood between (--listen, --connect). It goes
+on until one side ends, or until Ctrl-C or SIGTERM; with --listen for any number of connections,
+one after the other and at the same time. Everything crosses as it came, and is written event by
+event: what a kill -9 leaves is a trace up to its last whole event.
 
   vuh record --frontend qemu --backend qemu-storage-daemon --device blk --blk-io 8 -o blk.yaml
   vuh record --listen /tmp/a.sock --connect /tmp/b.sock --last 10000 -o last.yaml";

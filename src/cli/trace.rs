@@ -1,5 +1,6 @@
 //! `vuh trace`: reading traces again.
 
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use crate::report::Console;
 use crate::report::conversation::Lines;
 use crate::report::style::Ink;
 use crate::scenario::from_trace::from_trace;
+use crate::scenario::id_of;
 use crate::trace::diff::{Comparison, Difference, Kind, compare};
 use crate::trace::file::{Reader, Trace, TraceError};
 use crate::trace::{EventKind, LinkId};
@@ -74,7 +76,7 @@ struct ToScenario {
     /// Of this link
     #[arg(long, value_name = "N", default_value_t = 0)]
     link: usize,
-    /// The id of the scenario [default: recorded/ and the name of the file]
+    /// The id of the scenario [default: what the path of the file says]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// The file to write [default: the standard output]
@@ -122,7 +124,7 @@ fn cut(file: &Path, line: usize) -> String {
 
 /// Whether several links are spoken of. Whatever cannot be read is told by the reader.
 fn has_links(file: &Path) -> bool {
-    let Ok(file) = std::fs::File::open(file) else {
+    let Ok(file) = File::open(file) else {
         return false;
     };
     let mut lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
@@ -192,7 +194,8 @@ fn check(args: &Check, out: &mut Console) -> anyhow::Result<Exit> {
             .iter()
             .filter(|e| matches!(e.kind, EventKind::Message { .. }))
             .count();
-        let mut line = format!("{}: {messages} messages, {} faults", file.display(), found.len());
+        let plural = if found.len() == 1 { "" } else { "s" };
+        let mut line = format!("{}: {messages} messages, {} fault{plural}", file.display(), found.len());
         if judged.left_out > 0 {
             line.push_str(&format!(
                 ", {} events not judged: the beginning of their connection is missing",
@@ -210,27 +213,32 @@ fn check(args: &Check, out: &mut Console) -> anyhow::Result<Exit> {
 
 fn to_scenario(args: &ToScenario, out: &mut Console) -> anyhow::Result<Exit> {
     let trace: Result<Trace, TraceError> = Trace::read(&args.file);
-    let id = args.id.clone().unwrap_or_else(|| {
-        let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
-        let slug: String = stem
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() {
-                    c.to_ascii_lowercase()
-                } else {
-                    '-'
-                }
-            })
-            .collect();
-        format!("recorded/{slug}")
-    });
+    let cannot = |path: &Path, e: std::io::Error| UsageError::Unknown(format!("{}: {e}", path.display()));
+    if let Some(path) = &args.output {
+        // once it is there it has a path, which its id has to agree with
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        file.map_err(|e| cannot(path, e))?;
+    }
+    let id = args.id.clone().unwrap_or_else(|| own_id(args));
     let text =
         from_trace(&trace?, LinkId(args.link), args.side, &id).map_err(|e| UsageError::Unknown(e.to_string()))?;
     match &args.output {
-        Some(path) => {
-            std::fs::write(path, text).map_err(|e| UsageError::Unknown(format!("{}: {e}", path.display())))?
-        }
+        Some(path) => std::fs::write(path, text).map_err(|e| cannot(path, e))?,
         None => out.text(text),
     }
     Ok(Exit::Passed)
+}
+
+fn own_id(args: &ToScenario) -> String {
+    match args.output.as_deref().and_then(id_of) {
+        Some((whole, true)) => return whole,
+        Some((word, false)) => return format!("recorded/{word}"),
+        None => {}
+    }
+    let stem = args.file.file_stem().unwrap_or_default().to_string_lossy();
+    let in_slug = |c: char| match c.to_ascii_lowercase() {
+        c if c.is_ascii_alphanumeric() => c,
+        _ => '-',
+    };
+    format!("recorded/{}", stem.chars().map(in_slug).collect::<String>())
 }

@@ -82,8 +82,13 @@ pub enum RecordError {
         source: io::Error,
     },
     /// The trace cannot be written.
-    #[error("the trace cannot be written: {0}")]
-    Write(io::Error),
+    #[error("the trace cannot be written to {to}: {source}")]
+    Write {
+        /// Where to.
+        to: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The harness itself.
     #[error("{0}")]
     Harness(String),
@@ -105,7 +110,14 @@ pub fn record(
         Unready::Wrong(diagnostic) => RecordError::Peer(diagnostic.one_line(&plan.sources)),
     })?;
     let directory = Directory::make(plan, environment).map_err(|e| RecordError::Harness(e.to_string()))?;
-    let recorder = Recorder::new(output, header(made, &peers, environment)).map_err(RecordError::Write)?;
+    let unwritten = |source| RecordError::Write {
+        to: output
+            .path
+            .as_ref()
+            .map_or_else(|| "the standard output".to_owned(), |path| path.display().to_string()),
+        source,
+    };
+    let recorder = Recorder::new(output, header(made, &peers, environment)).map_err(unwritten)?;
     let stop = |stop: Box<Stop>| RecordError::Peer(stop.diagnostic.one_line(&plan.sources));
     let mut run = Run::new(plan, environment, peers, &directory.path).map_err(stop)?;
     run.timeline.record_to(recorder);
@@ -133,7 +145,7 @@ pub fn record(
         exits: exits.collect(),
         last_words: last_words.collect(),
         counts: match run.timeline.finish_recording() {
-            Some(finished) => finished.map_err(RecordError::Write)?,
+            Some(finished) => finished.map_err(unwritten)?,
             None => Counts::default(),
         },
         stopped: stopped.map(|diagnostic| {

@@ -216,7 +216,8 @@ mod tests {
                 "from: f, closed: main".to_owned(),
             ];
             if early {
-                lines.swap(6, 2);
+                let call = lines.remove(6);
+                lines.insert(2, call);
             }
             lines
         };
@@ -264,9 +265,9 @@ mod tests {
                 "-6 exited: signal 11",
                 "GET_FEATURES: reply: also VERSION_1 / also RING_PACKED",
                 "-2 SET_OWNER",
-                "SET_VRING_NUM!: num: 256 / 128; reply value: 0x0 / 0x1",
+                "SET_VRING_NUM! index=0: num: 256 / 128; reply value: 0x0 / 0x1",
                 "+4 SET_VRING_NUM! index=1 num=128",
-                "GET_VRING_BASE: reply: absent / there; reply index: absent / 0; reply indices: absent / 0x7",
+                "GET_VRING_BASE index=0: reply: absent / there; reply index: absent / 0; reply indices: absent / 0x7",
             ]
         );
     }

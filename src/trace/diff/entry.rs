@@ -69,7 +69,7 @@ pub(super) fn entries(trace: &Trace, device: DeviceKind) -> Groups {
                 let mark = if message.needs_reply() { "!" } else { "" };
                 let entry = Entry {
                     at,
-                    key: format!("{reply}{}{mark}", message.name()),
+                    key: format!("{reply}{}{mark}{}", message.name(), ring(message)),
                     text: message.to_string(),
                     parts,
                     open: (!message.is_reply()).then(|| message.clone()),
@@ -102,6 +102,12 @@ pub(super) fn entries(trace: &Trace, device: DeviceKind) -> Groups {
         groups.entry(place).or_default().push(entry);
     }
     groups
+}
+
+/// What is said of one ring is not compared with what is said of another.
+fn ring(message: &Message) -> String {
+    let index = message.payload.fields().into_iter().find(|(name, _)| *name == "index");
+    index.map_or(String::new(), |(name, value)| format!(" {name}={value}"))
 }
 
 fn kinds(fds: &[FdType]) -> String {

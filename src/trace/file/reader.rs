@@ -355,6 +355,7 @@ impl Trace {
     pub fn judged(&self) -> Judged {
         let mut begun = BTreeSet::new();
         let mut open = BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let (mut events, mut lines) = (Vec::new(), Vec::new());
         for (event, line) in self.events.iter().zip(&self.lines) {
             match (event.link, &event.kind) {
@@ -369,6 +370,10 @@ impl Trace {
                     },
                 ) => {
                     open.remove(&link);
+                }
+                // a front-end may speak before its back-end is there
+                (Some(link), EventKind::Message { .. }) if seen.insert(link) => {
+                    open.insert(link);
                 }
                 _ => {}
             }
