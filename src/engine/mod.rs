@@ -1,7 +1,8 @@
 //! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
 //!
 //! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay` carries messages over
-//! the links, `tracks` and `steps` walk the script, `end` takes everything down and judges how it ended.
+//! the links, `tracks` and `steps` walk the script, `watch` has the protocol
+//! monitor judge it all, `end` takes everything down and judges how it ended.
 
 mod directory;
 mod end;
@@ -17,6 +18,7 @@ mod run;
 mod stand;
 mod steps;
 mod tracks;
+mod watch;
 
 use std::path::PathBuf;
 

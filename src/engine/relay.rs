@@ -10,7 +10,7 @@ use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
-use crate::wire::{Channel, DecodeContext, Dialect, Message, Party, Payload, ProtocolFeature, id};
+use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Payload, ProtocolFeature, id};
 
 const DIALECT: Dialect = Dialect::VhostUser;
 
@@ -187,11 +187,19 @@ impl Run<'_> {
             let what = "descriptors were lost: the harness cannot have more open".to_owned();
             self.record(Some(peer), Some(link), EventKind::Fault { what });
         }
-        self.enter(link, from, message, frame.chunk, Vec::new());
+        self.enter(link, from, message, frame.chunk, Vec::new(), false);
     }
 
     /// A message comes onto a link.
-    fn enter(&mut self, link: LinkId, from: Party, message: Message, chunk: Chunk, split: Vec<usize>) -> Option<Seq> {
+    fn enter(
+        &mut self,
+        link: LinkId,
+        from: Party,
+        message: Message,
+        chunk: Chunk,
+        split: Vec<usize>,
+        scripted: bool,
+    ) -> Option<Seq> {
         if let (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) = (message.request, &message.payload)
             && message.channel == Channel::Main
             && !message.is_reply()
@@ -199,13 +207,28 @@ impl Run<'_> {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
         let notes: Vec<FdType> = chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
-        let size = u32::try_from(chunk.bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
+        // what the bytes say: a script may have sent others than the message's own
+        let header = Header::decode(DIALECT, &chunk.bytes).unwrap_or_else(|| message.header());
+        let payload = chunk.bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
+            let context = DecodeContext {
+                xen_mmap: self.links[link.0].xen,
+            };
+            Message::decode(DIALECT, message.channel, context, &header, payload)
+        } else {
+            Message {
+                request: header.request,
+                flags: header.flags,
+                ..message.clone()
+            }
+        };
         let peer = self.links[link.0].peer(from);
         let kind = EventKind::Message {
             from,
-            message: message.clone(),
+            message: shown,
             fds: notes,
-            size,
+            size: header.size,
+            scripted,
         };
         let seq = self.record(Some(peer), Some(link), kind);
         let channel = message.channel;
@@ -468,6 +491,7 @@ impl Run<'_> {
             mut fds,
             split,
             automatic,
+            scripted,
         } = outgoing;
         let from = self.peers[peer.0].spec.party;
         let is_request = !message.is_reply();
@@ -477,7 +501,7 @@ impl Run<'_> {
         }
         let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(DIALECT)), fds);
         let own_request = automatic && is_request && from == Party::FrontEnd;
-        let seq = self.enter(link, from, message, chunk, split);
+        let seq = self.enter(link, from, message, chunk, split, scripted);
         if let (true, Some(seq)) = (own_request, seq) {
             self.claimed.insert(seq);
         }

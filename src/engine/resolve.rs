@@ -276,6 +276,11 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
         Step::Kill(s) => need(&s.peer, Need::Process),
         Step::Restart(peer) | Step::Stop(peer) | Step::Continue(peer) => need(peer, Need::Process),
+        Step::Expect(pattern) | Step::Until(pattern) => {
+            if let (Some(peer), Some(_)) = (&pattern.from, &pattern.exits) {
+                need(peer, Need::Process);
+            }
+        }
         Step::Repeat(s) => s.steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Sanity(steps) => steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Together(tracks) => {

@@ -10,6 +10,7 @@ use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
+use crate::judge::monitor::{Monitor, Profile};
 use crate::judge::verdict::FailKind;
 use crate::link::End;
 use crate::peer::device::blk::{Blk, BlkOptions};
@@ -83,6 +84,11 @@ pub(super) struct Run<'a> {
     pub(super) gate: Option<super::record::Gate>,
     /// Signals that ask this process to stop end the run.
     pub(super) heeds_signals: bool,
+    pub(super) monitor: Monitor,
+    /// The first event that the monitor has not seen.
+    pub(super) monitored: Seq,
+    /// Links of which the monitor knows who is at their ends.
+    pub(super) links_watched: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +121,8 @@ impl<'a> Run<'a> {
             let sim = simulate(&spec)?;
             states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
         }
+        let mut monitor = Monitor::new(Profile::practice());
+        plan.scenario.allow.iter().for_each(|id| monitor.allow(&id.value));
         Ok(Self {
             plan,
             environment,
@@ -134,6 +142,9 @@ impl<'a> Run<'a> {
             violation: None,
             gate: None,
             heeds_signals: true,
+            monitor,
+            monitored: Seq::default(),
+            links_watched: 0,
         })
     }
 
@@ -289,6 +300,7 @@ impl<'a> Run<'a> {
 
     /// What must hold at every moment.
     fn check_always(&mut self) -> Result<()> {
+        self.check_monitor()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));

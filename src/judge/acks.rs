@@ -174,6 +174,7 @@ mod tests {
                     message: line.parse().unwrap(),
                     fds: Vec::new(),
                     size: 0,
+                    scripted: false,
                 },
             };
             timeline.push(Some(PeerId(0)), Some(LinkId(0)), kind);

@@ -3,6 +3,7 @@
 pub mod acks;
 pub mod checks;
 pub mod matcher;
+pub mod monitor;
 pub mod outcome;
 pub mod recorded;
 pub mod value;

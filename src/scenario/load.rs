@@ -33,10 +33,12 @@ struct Outline {
     _about: At<String>,
     #[serde(default, rename = "covers")]
     _covers: Vec<At<String>>,
+    #[serde(default, rename = "allow")]
+    _allow: Vec<At<String>>,
     #[serde(default, rename = "tags")]
     _tags: Vec<At<String>>,
     #[serde(default, rename = "expected_fail")]
-    _expected_fail: Option<At<String>>,
+    _expected_fail: Option<At<Node>>,
     #[serde(default)]
     parameters: Ordered<Parameter>,
     #[serde(default)]

@@ -18,12 +18,17 @@ pub struct Scenario {
     /// Requirement ids (`VU-AREA-NN`) that the scenario gives evidence for.
     #[serde(default)]
     pub covers: Vec<At<String>>,
+    /// Rules of the protocol monitor, or requirement ids, that are broken here on purpose by a peer itself. What the steps
+    /// send, and what a peer does because of it, needs no permission.
+    #[serde(default)]
+    pub allow: Vec<At<String>>,
     /// Free words for `--filter tag(WORD)`.
     #[serde(default)]
     pub tags: Vec<At<String>>,
-    /// Why this is known to fail today; the verdict then is expected-fail, or unexpected-pass.
+    /// How this is known to fail today: the verdict then is expected-fail, or unexpected-pass; another failure stays one. It
+    /// holds for the peers as written, and not for those of `--frontend` and `--backend`.
     #[serde(default)]
-    pub expected_fail: Option<At<String>>,
+    pub expected_fail: Option<At<ExpectedFail>>,
     /// Parameters by name, with a default or several values; `${name}` in the steps, `--set NAME=VALUE` on the command line.
     #[serde(default)]
     pub parameters: Ordered<Parameter>,
@@ -40,6 +45,33 @@ pub struct Scenario {
     /// What must hold over the whole timeline.
     #[serde(default)]
     pub check: Vec<At<Check>>,
+}
+
+/// The failure that a scenario is known for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedFail {
+    /// The kind of the failure.
+    pub kind: At<FailureKind>,
+    /// A text in the message of the failure or in its lines below: expected, actual, because.
+    #[serde(default)]
+    pub says: Option<At<String>>,
+    /// Why, in a sentence: what the program does.
+    pub because: At<String>,
+}
+
+/// Kinds of failure that a peer can be known for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// It does something else than expected.
+    Wrong,
+    /// Its process dies.
+    Crash,
+    /// Something that is waited for does not come.
+    Hang,
+    /// It leaves something behind.
+    Leak,
 }
 
 /// A file that holds only a fragment, for `use: {fragment: path/of/file.yaml}`.

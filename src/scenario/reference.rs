@@ -20,6 +20,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
     ("ExitRule", "Exit rule"),
+    ("ExpectedFail", "Expected fail"),
     ("Parameter", "Parameter"),
     ("Fragment", "Fragment"),
     ("Step", "Steps"),
@@ -49,7 +50,7 @@ pub fn reference_markdown() -> String {
     page.heading(2, "The file");
     page.paragraph(text_of(&schema, "description"));
     page.fields(&schema);
-    for name in ["Parameter", "Fragment"] {
+    for name in ["ExpectedFail", "Parameter", "Fragment"] {
         page.section(3, name);
     }
     page.section(2, "PeerDecl");
@@ -150,7 +151,7 @@ impl<'a> Page<'a> {
                 Value::Null => String::new(),
                 default => format!("`{default}`"),
             };
-            let meaning = text_of(value, "description").replace('|', "\\|");
+            let meaning = text_of(value, "description").replace('|', "\\|").replace('\n', " ");
             writeln!(self.text, "| `{name}` | {kind} | {need} | {meaning} |").expect(TAKES);
         }
         for (name, value) in rows {

@@ -3,5 +3,7 @@
 //! The message table and the feature bits are the wire room's; they are data of the codec as much as of the text.
 
 mod requirement;
+mod rule_ids;
 
 pub use requirement::{Basis, Level, Requirement, Subject, Testable, UnknownRequirement, all, requirement};
+pub use rule_ids::RULE_IDS;

@@ -60,6 +60,8 @@ pub enum EventKind {
         fds: Vec<FdNote>,
         /// Payload bytes as announced by the header.
         size: u32,
+        /// The script composed it, or something of it; what is wrong with it is meant to be.
+        scripted: bool,
     },
     /// Bytes that are not a message: a header cut short, or one that announces more than the harness takes.
     Malformed {

@@ -14,6 +14,8 @@ const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Events that are at hand while a run is recorded.
 const RECORDED_KEPT: usize = 1_000;
+/// Bytes of payload that one message can have.
+const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 
 /// The timeline of one run.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Timeline {
             return None;
         }
         if let EventKind::Message { size, .. } = &kind {
-            self.payload_bytes += u64::from(*size);
+            // a script may announce what it does not send
+            self.payload_bytes += u64::from(*size).min(MESSAGE_BYTES_MAX);
         }
         let event = Event {
             at: self.clock.now(),

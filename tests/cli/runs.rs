@@ -21,6 +21,17 @@ steps:
   - expect: {from: front, message: SET_OWNER}
 ";
 
+/// The front-end's own handshake sends a second SET_OWNER.
+const BREAKS_A_RULE: &str = "\
+peers:
+  front: {frontend: simulated, device: net}
+  back: {backend: simulated, device: net}
+steps:
+  - connect: {from: front, to: back}
+  - send: {from: front, message: SET_OWNER}
+  - setup: {peer: front}
+";
+
 const HANGS: &str = "\
 peers:
   front: {frontend: simulated, device: net}
@@ -63,6 +74,24 @@ fn one_failed() {
         .out("expected  ")
         .out("actual    ")
         .out("run again:\n    vuh run link/b\n");
+}
+
+/// Broken: what a peer does against the protocol of its own accord is not red, or what is allowed is.
+#[test]
+fn a_broken_rule() {
+    let place = Place::with(&[("link/a", BREAKS_A_RULE)]);
+    place
+        .vuh(&["run"])
+        .code(1)
+        .out("`front` broke the rule `owner-twice` of the protocol")
+        .out("VU-OWN-01 MUST: ")
+        .out("SET_OWNER! while owned");
+    let allows = format!("allow: [VU-OWN-01, ring-size]\n{BREAKS_A_RULE}");
+    let place = Place::with(&[("link/a", &allows)]);
+    place
+        .vuh(&["run"])
+        .code(0)
+        .out("note: allowed and never happened: ring-size");
 }
 
 /// Broken: a wait without end, or a hang that is not told from a wrong answer.
@@ -166,7 +195,7 @@ fn a_program_by_its_relative_path() {
 /// Broken: a known failure is red, or a repaired one stays unnoticed.
 #[test]
 fn known_failures() {
-    let known = |text: &str| format!("expected_fail: known to be wrong\n{text}");
+    let known = |text: &str| format!("expected_fail: {{kind: wrong, because: known to be wrong}}\n{text}");
     let place = Place::with(&[("link/a", &known(FAILS)), ("link/b", &known(PASSES))]);
     place
         .vuh(&["run", "link/a"])

@@ -65,6 +65,7 @@ impl Run<'_> {
                 fds,
                 split,
                 automatic: false,
+                scripted: true,
             },
         );
         Ok(())
@@ -116,6 +117,7 @@ impl Run<'_> {
                 fds,
                 split,
                 automatic: false,
+                scripted: true,
             },
         );
         Ok(())

@@ -84,6 +84,7 @@ impl Answer {
             fds,
             split: self.split.clone(),
             automatic: true,
+            scripted: true,
         })
     }
 }

@@ -57,6 +57,8 @@ pub struct Outgoing {
     pub split: Vec<usize>,
     /// The peer's own state machine sent it, not a step of the script.
     pub automatic: bool,
+    /// The script composed it, or something of it.
+    pub scripted: bool,
 }
 
 impl Outgoing {
@@ -68,6 +70,7 @@ impl Outgoing {
             fds,
             split: Vec::new(),
             automatic: true,
+            scripted: false,
         }
     }
 }

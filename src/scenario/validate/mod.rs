@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::scalar::Node;
 use super::span::At;
 use super::suggest::did_you_mean;
+use crate::spec::{RULE_IDS, all};
 use crate::wire::Party;
 use peers::{Kind, Peer};
 
@@ -93,6 +94,20 @@ impl<'a> Cx<'a> {
                     Diagnostic::error(format!("no requirement is called `{}`", id.value))
                         .at(id.span)
                         .maybe_help(help),
+                );
+            }
+        }
+        for id in &self.scenario.allow {
+            if !RULE_IDS.contains(&id.value.as_str()) && crate::spec::requirement(&id.value).is_err() {
+                let known = RULE_IDS.iter().copied().chain(all().iter().map(|r| r.id.as_str()));
+                let help = did_you_mean(&id.value, known);
+                self.report(
+                    Diagnostic::error(format!(
+                        "no rule of the monitor and no requirement is called `{}`",
+                        id.value
+                    ))
+                    .at(id.span)
+                    .maybe_help(help),
                 );
             }
         }

@@ -27,6 +27,8 @@ pub(super) fn print(header: &Header, event: &Event) -> Option<String> {
             message,
             fds,
             size,
+            // what a script meant is not on the wire
+            scripted: _,
         } => {
             let shown = scalar(&notation::print(header.dialect, message));
             line.link(false).from(Some(*from)).field("message", &shown);
@@ -247,6 +249,7 @@ impl Reading<'_> {
                 fds: fds.collect::<Keyed<Vec<FdType>>>()?,
                 size: item.size.unwrap_or(own),
                 message,
+                scripted: false,
             });
         }
         if let Some(why) = &item.malformed {

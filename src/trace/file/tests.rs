@@ -72,6 +72,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             size: message.payload.encode().len() as u32,
             message,
             fds,
+            scripted: false,
         }),
         any::<u32>().prop_map(|generation| EventKind::Connected { generation }),
         (party(), channel(), text(), vec(any::<u8>(), 0..9)).prop_map(|(from, channel, why, bytes)| {
