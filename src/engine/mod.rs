@@ -11,6 +11,7 @@ mod gone;
 mod link;
 mod patterns;
 mod peers;
+pub mod record;
 mod relay;
 mod resolve;
 mod run;

@@ -85,6 +85,10 @@ pub(super) struct Run<'a> {
     pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
+    /// Where connections are let in while programs that are started elsewhere are recorded.
+    pub(super) gate: Option<super::record::Gate>,
+    /// Signals that ask this process to stop end the run.
+    pub(super) heeds_signals: bool,
     pub(super) monitor: Monitor,
     /// The first event that the monitor has not seen.
     pub(super) monitored: Seq,
@@ -101,7 +105,9 @@ pub(super) enum Token {
     Kick(PeerId, u16),
     Call(PeerId, u16),
     Thread(usize),
+    Gate,
     Interrupt,
+    Save,
 }
 
 impl<'a> Run<'a> {
@@ -141,6 +147,8 @@ impl<'a> Run<'a> {
             submitted: Vec::new(),
             threads: Vec::new(),
             violation: None,
+            gate: None,
+            heeds_signals: true,
             monitor,
             monitored: Seq::default(),
             links_watched: 0,
@@ -182,12 +190,16 @@ impl<'a> Run<'a> {
         if self.looks_at_threads() {
             wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
         }
+        if let Some(at) = self.next_admission() {
+            wake = wake.min(at);
+        }
+        self.timeline.flush_recording();
         let ready = {
             let interests = self.interests();
             wait(&interests, Some(self.clock.until(wake)))
         };
         let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
-        if ready.contains(&Token::Interrupt) || signal::interrupted() {
+        if self.heeds_signals && signal::interrupted() {
             return Err(super::gone::interrupted());
         }
         // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
@@ -209,6 +221,7 @@ impl<'a> Run<'a> {
             }
         }
         self.dial();
+        self.admit();
         Ok(())
     }
 
@@ -223,22 +236,35 @@ impl<'a> Run<'a> {
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
             Token::Thread(at) => self.thread_changed(at),
-            Token::Interrupt => {}
+            Token::Save => {
+                signal::take_save();
+                self.timeline.save_recording();
+            }
+            Token::Gate | Token::Interrupt => {}
         }
     }
 
     fn interests(&self) -> Vec<Interest<'_, Token>> {
         let mut interests = Vec::new();
-        let mut add = |fd, write, token| interests.push(Interest { fd, write, token });
+        let mut add = |fd, read, write, token| {
+            interests.push(Interest { fd, read, write, token });
+        };
         for (i, link) in self.links.iter().enumerate() {
             for channel in Channel::ALL {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
-                    if let End::Remote(stream) = socket.end_ref(party) {
+                    let End::Remote(stream) = socket.end_ref(party) else {
+                        continue;
+                    };
+                    let blocked = self.is_blocked(LinkId(i), channel, party);
+                    // while it is not read its end cannot be taken in either, and would be told again and again
+                    if !blocked || stream.wants_write() {
+                        let token = Token::Stream(LinkId(i), channel, party);
                         add(
                             stream.as_fd(),
+                            stream.is_open() && !blocked,
                             stream.wants_write(),
-                            Token::Stream(LinkId(i), channel, party),
+                            token,
                         );
                     }
                 }
@@ -249,29 +275,39 @@ impl<'a> Run<'a> {
             if let super::peers::Attach::Listening(listener) = &peer.attach
                 && self.is_awaited(peer)
             {
-                add(std::os::fd::AsFd::as_fd(listener), false, Token::Listener(id));
+                add(std::os::fd::AsFd::as_fd(listener), true, false, Token::Listener(id));
             }
             if let Some(child) = &peer.child {
-                child.watch().for_each(|fd| add(fd, false, Token::Child(id)));
+                child.watch().for_each(|fd| add(fd, true, false, Token::Child(id)));
             }
             if let Some(qemu) = &peer.qemu {
-                add(qemu.handle.wake_fd(), false, Token::Qemu(id));
+                add(qemu.handle.wake_fd(), true, false, Token::Qemu(id));
             }
             match &peer.sim {
                 Sim::Back(back) => back
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Kick(id, ring))),
                 Sim::Front(front) => front
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Call(id, ring))),
                 Sim::None => {}
             }
         }
         for (at, hold) in self.threads.iter().enumerate() {
-            add(hold.thread.changed(), false, Token::Thread(at));
+            add(hold.thread.changed(), true, false, Token::Thread(at));
         }
-        if let Some(fd) = signal::interrupt_fd() {
-            add(fd, false, Token::Interrupt);
+        if let Some(gate) = &self.gate
+            && self.has_room()
+        {
+            add(std::os::fd::AsFd::as_fd(gate.listener()), true, false, Token::Gate);
+        }
+        if let Some(fd) = signal::save_fd() {
+            add(fd, true, false, Token::Save);
+        }
+        if let Some(fd) = signal::interrupt_fd()
+            && self.heeds_signals
+        {
+            add(fd, true, false, Token::Interrupt);
         }
         interests
     }
@@ -302,7 +338,7 @@ impl<'a> Run<'a> {
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }
         let fds = self.links.iter().map(Link::fds_under_way).sum::<usize>();
-        if fds > FDS_UNDER_WAY_MAX {
+        if fds > FDS_UNDER_WAY_MAX && !self.timeline.is_recorded() {
             let what = format!("more than {FDS_UNDER_WAY_MAX} descriptors are under way: a peer floods the link");
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }

@@ -5,5 +5,6 @@ pub mod checks;
 pub mod matcher;
 pub mod monitor;
 pub mod outcome;
+pub mod recorded;
 pub mod value;
 pub mod verdict;

@@ -55,7 +55,7 @@ pub(super) fn root(path: &Path) -> Option<PathBuf> {
 }
 
 /// What the file's path says the id is, if it stands below a folder called `scenarios`; else only its last word.
-pub(super) fn id_of(path: &Path) -> Option<(String, bool)> {
+pub fn id_of(path: &Path) -> Option<(String, bool)> {
     let canonical = path.canonicalize().ok()?;
     let root = root(path)?;
     let whole = root.file_name().is_some_and(|name| name == SCENARIOS);

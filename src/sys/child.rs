@@ -352,6 +352,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })
@@ -402,6 +403,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })

@@ -5,6 +5,7 @@ pub mod child;
 pub mod clock;
 pub mod fd;
 pub mod inherited;
+pub mod limits;
 pub mod poll;
 pub mod process_table;
 pub(crate) mod sigbus;

@@ -23,7 +23,7 @@ pub struct LinkId(pub usize);
 pub type FdNote = FdType;
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// When.
     pub at: Moment,
@@ -36,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
     /// A peer's process was started.
     Started {
@@ -113,6 +113,13 @@ pub enum EventKind {
         channel: Channel,
         /// Bytes of a message that was never completed.
         partial: usize,
+    },
+    /// A side sends nothing more on a socket, and still reads it.
+    HalfClosed {
+        /// Who.
+        from: Party,
+        /// Which socket.
+        channel: Channel,
     },
     /// A process ended.
     Exited {
@@ -193,6 +200,7 @@ impl fmt::Display for EventKind {
             EventKind::Closed { channel, partial, .. } => {
                 write!(f, "closed {channel} after {partial} bytes of a message")
             }
+            EventKind::HalfClosed { channel, .. } => write!(f, "closed {channel} for sending"),
             EventKind::Exited { exit, asked: true } => write!(f, "ended as asked: {exit}"),
             EventKind::Exited { exit, asked: false } => write!(f, "ended: {exit}"),
             EventKind::Qmp { name } => write!(f, "QMP event {name}"),

@@ -28,6 +28,7 @@ fn wait_for(thread: &HeldThread, wanted: fn(&HoldState) -> bool) {
         assert_ne!(thread.state(), HoldState::Gone);
         let interest = Interest {
             fd: thread.changed(),
+            read: true,
             write: false,
             token: (),
         };
@@ -61,6 +62,7 @@ fn a_thread_is_held_as_it_returns_and_goes_on() {
     let output = child.stdout.as_ref().unwrap();
     let interest = Interest {
         fd: output.as_fd(),
+        read: true,
         write: false,
         token: (),
     };
