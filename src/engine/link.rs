@@ -78,6 +78,16 @@ impl Link {
         self.main.fds_under_way() + self.channel.fds_under_way()
     }
 
+    /// Nothing is on its way.
+    pub(super) fn is_delivered(&self) -> bool {
+        Channel::ALL.into_iter().all(|channel| {
+            let socket = self.socket_ref(channel);
+            [Party::FrontEnd, Party::BackEnd]
+                .into_iter()
+                .all(|party| socket.queue_ref(party).is_empty())
+        })
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.main.front.is_open() && self.main.back.is_open()
     }

@@ -355,6 +355,9 @@ impl Run<'_> {
             End::Absent => {}
             End::Local => match &mut self.peers[peer.0].sim {
                 Sim::Front(front) => {
+                    if message.request == id::frontend::GET_INFLIGHT_FD && channel == Channel::Main {
+                        front.keep_inflight(&message, std::mem::take(&mut chunk.fds));
+                    }
                     if front.message(&message)
                         && let Some(seq) = seq
                     {

@@ -256,6 +256,7 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
     match &step.value {
         Step::Setup(s) => need(&s.peer, Need::Driven),
         Step::Send(s) => need(&s.from, Need::Simulated),
+        Step::Replay(s) => need(&s.peer, Need::Simulated),
         Step::Raw(s) => need(&s.from, Need::Simulated),
         Step::Reply(s) => need(&s.from, Need::Simulated),
         Step::Kick(s) | Step::Call(s) => need(&s.from, Need::Simulated),

@@ -21,6 +21,7 @@ use crate::peer::device::{DeviceError, DeviceModel};
 use crate::peer::sim::back::{BackConfig, F_EVENT_IDX, F_LOG_ALL, F_PROTOCOL_FEATURES, SimBack};
 use crate::peer::sim::front::{FrontConfig, SimFront};
 use crate::scenario::span::Span;
+use crate::scenario::traces::replays;
 use crate::scenario::{Bindings, Diagnostic, Plan};
 use crate::sys::clock::{Clock, Moment};
 use crate::sys::poll::{Interest, wait};
@@ -124,7 +125,8 @@ impl<'a> Run<'a> {
         let timeout_ms = environment.timeout_ms.unwrap_or(own_ms);
         let mut states = Vec::new();
         for (i, spec) in peers.into_iter().enumerate() {
-            let sim = simulate(&spec)?;
+            let mut sim = simulate(&spec)?;
+            recall(&mut sim, &spec, plan)?;
             states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
         }
         let mut monitor = Monitor::new(Profile::practice());
@@ -360,6 +362,22 @@ impl<'a> Run<'a> {
     pub(super) fn is_past(&self, deadline: Moment) -> bool {
         self.clock.now() >= deadline
     }
+}
+
+/// A peer that plays a recording is what was recorded from the beginning.
+fn recall(sim: &mut Sim, spec: &Peer, plan: &Plan) -> Result<()> {
+    let steps = replays(&plan.scenario.steps);
+    let Some(step) = steps.into_iter().find(|step| step.peer.value == spec.name) else {
+        return Ok(());
+    };
+    if let Some(front) = sim.front() {
+        let again = front.play_again();
+        again.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(step.peer.span)))?;
+    }
+    if let (Some(back), Some(trace)) = (sim.back(), plan.traces.get(&step.trace.value)) {
+        back.play_again(trace.events.iter().filter_map(|event| event.kind.message()));
+    }
+    Ok(())
 }
 
 fn simulate(spec: &Peer) -> Result<Sim> {

@@ -85,6 +85,14 @@ pub enum MemoryError {
         /// Size of the one that is there.
         other_size: u64,
     },
+    /// A file of a size that nobody has.
+    #[error("a file of {bytes:#x} bytes, more than {limit:#x}")]
+    TooLarge {
+        /// Bytes.
+        bytes: u64,
+        /// Bytes that there may be.
+        limit: u64,
+    },
     /// More regions than the table holds.
     #[error("more than {limit} regions")]
     TooManyRegions {

@@ -1,5 +1,7 @@
 //! The front-end's own guest memory: memfds, mapped here and passed to the back-end by fd.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
@@ -13,6 +15,9 @@ use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
 
 /// Regions in a shared file begin at multiples of this, so that alignment in guest space is alignment in the file.
 const FILE_ALIGN_BYTES: u64 = 0x1000;
+
+/// Bytes of a file for regions that were announced elsewhere, at most. Only what is touched takes memory.
+const ANNOUNCED_FILE_MAX: u64 = 1 << 40;
 
 /// One region as the front-end announces it.
 pub type FrontRegion = MemRegionDesc;
@@ -66,6 +71,8 @@ pub struct GuestMemory {
     fds: Vec<OwnedFd>,
     /// The file all regions share, and its length; kept when no region is left.
     shared: Option<(File, u64)>,
+    /// Files of regions that were announced by somebody else, by their length.
+    announced: BTreeMap<u64, File>,
 }
 
 impl GuestMemory {
@@ -77,11 +84,17 @@ impl GuestMemory {
             regions: Vec::new(),
             fds: Vec::new(),
             shared: None,
+            announced: BTreeMap::new(),
         };
         for region in layout {
             memory.add_region(*region)?;
         }
         Ok(memory)
+    }
+
+    /// How it was made.
+    pub fn options(&self) -> &MemoryOptions {
+        &self.options
     }
 
     /// The regions as announced, in order.
@@ -132,6 +145,41 @@ impl GuestMemory {
         }
         let desc = mapping.desc;
         self.set.insert(mapping)?;
+        self.regions.push(desc);
+        self.fds.push(fd);
+        Ok(self.regions.len() - 1)
+    }
+
+    /// Adds a region exactly as another front-end announced it, addresses and offset included, in a file of `file_bytes`.
+    /// Regions in files of the same length share one, as the pieces of a QEMU's RAM do, so that what is written stays where
+    /// it is when the pieces are cut anew. Gives the index of the region; the one that is there already if it is the same.
+    pub fn announce_region(&mut self, desc: FrontRegion, file_bytes: u64) -> Result<usize, MemoryError> {
+        if let Some(index) = self.regions.iter().position(|region| *region == desc) {
+            return Ok(index);
+        }
+        if self.regions.len() >= REGIONS_MAX {
+            return Err(MemoryError::TooManyRegions { limit: REGIONS_MAX });
+        }
+        check_desc(&desc)?;
+        let end = desc.mmap_offset.checked_add(desc.size).ok_or(MemoryError::Overflow {
+            what: "offset",
+            address: desc.mmap_offset,
+            size: desc.size,
+        })?;
+        let bytes = file_bytes.max(end);
+        if bytes > ANNOUNCED_FILE_MAX {
+            return Err(MemoryError::TooLarge {
+                bytes,
+                limit: ANNOUNCED_FILE_MAX,
+            });
+        }
+        let file = match self.announced.entry(bytes) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(File::from(sealed_memfd(bytes)?)),
+        };
+        let clone = |file: &File| file.try_clone().map_err(|error| MemoryError::io("dup", &error));
+        let fd: OwnedFd = clone(file)?.into();
+        self.set.insert(Mapping::new(desc, dup(&fd)?)?)?;
         self.regions.push(desc);
         self.fds.push(fd);
         Ok(self.regions.len() - 1)

@@ -14,6 +14,7 @@ use super::plan::{Plan, Settings};
 use super::read::{read, read_under};
 use super::scalar::{Duration, Node, Ordered};
 use super::span::{At, Span};
+use super::traces;
 use super::validate;
 use super::yaml;
 
@@ -192,9 +193,11 @@ impl<'a> Loader<'a> {
             parameters,
             sources,
             path: self.path.to_owned(),
+            traces: BTreeMap::new(),
         };
         plan.scenario.parameters = outline.parameters.clone();
         wrong.append(&mut validate::validate(&plan, &tree));
+        wrong.append(&mut traces::read(&mut plan));
         wrong.append(&mut unused);
         match wrong.is_empty() {
             true => Ok(plan),

@@ -24,6 +24,7 @@ pub mod span;
 pub mod suggest;
 #[cfg(test)]
 mod tests;
+pub(crate) mod traces;
 mod validate;
 pub mod yaml;
 

@@ -311,6 +311,9 @@ pub enum Step {
     UntilHeld(At<String>),
     /// Waits until every thread of a peer's process sleeps, or is held: it has done all that it can with what it was given.
     UntilIdle(At<String>),
+    /// A simulated peer plays its side of a recorded conversation: what that side sent is sent, with features, counts and
+    /// descriptors of the present one, and what was answered is waited for.
+    Replay(Replay),
     /// A simulated front-end signals a ring's kick eventfd.
     Kick(RingRef),
     /// A simulated back-end signals a ring's call eventfd.
@@ -349,6 +352,22 @@ pub enum Step {
     Qmp(Qmp),
     /// A qtest line to QEMU.
     Qtest(Qtest),
+}
+
+/// `replay`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// The simulated peer. A front-end has the recorded one's memory and rings, at their addresses, from the beginning.
+    pub peer: At<String>,
+    /// The trace file, relative to the scenario's.
+    pub trace: At<String>,
+    /// The trace's link; default 0.
+    #[serde(default)]
+    pub link: Option<At<Num>>,
+    /// Limit for all of it.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
 }
 
 /// `connect`.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::diagnostic::SourceFile;
 use super::model::Scenario;
 use super::scalar::Node;
+use crate::trace::file::Trace;
 
 /// What the command line says about parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,4 +30,6 @@ pub struct Plan {
     pub sources: Vec<SourceFile>,
     /// The scenario file.
     pub path: PathBuf,
+    /// The traces that its `replay` steps name.
+    pub traces: BTreeMap<String, Arc<Trace>>,
 }

@@ -353,6 +353,72 @@ impl Run<'_> {
         Ok(Waiting::Submitted(Box::new(submitted)))
     }
 
+    /// Does again what a trace tells of data: a block request, or frames that come back. Nothing, where the ring has no
+    /// driver or it is another kind of data.
+    pub(super) fn data_again(&mut self, peer: PeerId, what: &str, span: Span) -> Result<Option<Waiting>> {
+        let words: Vec<&str> = what.split([' ', ':']).filter(|word| !word.is_empty()).collect();
+        let number = |word: &str| word.parse::<u64>().ok();
+        if let [count, "frames", "of", size, "bytes", ..] = words[..] {
+            let (Some(count), Some(size)) = (number(count), number(size).and_then(|s| usize::try_from(s).ok())) else {
+                return Ok(None);
+            };
+            let has = |run: &mut Self, ring| run.peers[peer.0].sim.front().is_some_and(|f| f.has_driver(ring));
+            if !has(self, 0) || !has(self, 1) {
+                return Ok(None);
+            }
+            return Ok(Some(Waiting::Delivery(Box::new(Delivery {
+                from: peer,
+                to: peer,
+                pair: 0,
+                size: size.clamp(frames::FRAME_BYTES_MIN, 2048),
+                count,
+                sent: 0,
+                arrived: 0,
+                in_flight: self.frames_in_flight(peer),
+                receiving: None,
+                transmitting: Vec::new(),
+                prepared: false,
+            }))));
+        }
+        let (op, sector) = match words[..] {
+            [action @ ("read" | "write"), "of", sectors, _, "at", sector, ..] => {
+                let sectors = number(sectors).filter(|n| (1..=SECTORS_MAX).contains(n));
+                let (Some(sectors), Some(sector)) = (sectors, number(sector)) else {
+                    return Ok(None);
+                };
+                let bytes = sectors * SECTOR;
+                // what was written is not in the trace
+                let op = match action {
+                    "read" => BlkOp::Read { length: bytes as u32 },
+                    _ => BlkOp::Write(vec![sector as u8; bytes as usize]),
+                };
+                (op, sector)
+            }
+            ["flush", ..] => (BlkOp::Flush, 0),
+            ["getid", ..] => (BlkOp::GetId, 0),
+            _ => return Ok(None),
+        };
+        let Some(front) = self.peers[peer.0].sim.front().filter(|front| front.has_driver(0)) else {
+            return Ok(None);
+        };
+        let submitted = front.submit_blk(0, &op, sector, true);
+        let id = submitted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+        let (what, status) = what.split_once(": ").unwrap_or((what, "ok"));
+        let status = match status {
+            _ if status.contains("ioerr") => BlkStatus::Ioerr,
+            _ if status.contains("unsupp") => BlkStatus::Unsupp,
+            _ => BlkStatus::Ok,
+        };
+        Ok(Some(Waiting::Submitted(Box::new(Submitted {
+            peer,
+            what: what.to_owned(),
+            id: RequestId::Front(id),
+            status,
+            fill: None,
+            status_span: span,
+        }))))
+    }
+
     pub(super) fn begin_await(&mut self, step: &Await) -> Result<Waiting> {
         let at = self.submitted.iter().position(|(name, _)| *name == step.request.value);
         let Some(at) = at else {
@@ -504,7 +570,7 @@ impl Run<'_> {
         Ok(Waiting::Nothing)
     }
 
-    fn number(&self, value: Option<&At<Num>>, default: u64) -> Result<u64> {
+    pub(super) fn number(&self, value: Option<&At<Num>>, default: u64) -> Result<u64> {
         value.map_or(Ok(default), |n| Ok(eval_num(n, &self.bindings)?))
     }
 

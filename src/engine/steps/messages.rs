@@ -188,7 +188,7 @@ fn make_fd(kind: FdKind, span: Span) -> Result<OwnedFd> {
 }
 
 /// What a message of this kind has to carry, if the script does not say otherwise.
-fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> Result<Vec<OwnedFd>> {
+pub(super) fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> Result<Vec<OwnedFd>> {
     let memory = |size: u64| {
         let made = make::memfd("vuh", size.clamp(MEMFD_BYTES, REGION_BYTES_MAX));
         made.map_err(|e| Stop::harness(format!("memfd: {e}"), span))

@@ -5,6 +5,7 @@ mod expect;
 mod messages;
 mod process;
 mod qemu;
+mod replay;
 mod setup;
 mod threads;
 
@@ -25,6 +26,7 @@ use crate::trace::{EventKind, LinkId, PeerId, Seq};
 use crate::wire::Party;
 
 pub(super) use data::{Delivery, Submitted};
+use replay::Replaying;
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
 
@@ -54,6 +56,8 @@ pub(super) enum Waiting {
         unplug: bool,
         deleted_from: crate::trace::Seq,
     },
+    /// One side of a recorded conversation.
+    Replay(Box<Replaying>),
     /// Frames on their way.
     Delivery(Box<Delivery>),
     /// A block request.
@@ -117,6 +121,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::HoldThread(_) => "hold_thread",
         Step::UntilHeld(_) => "until_held",
         Step::UntilIdle(_) => "until_idle",
+        Step::Replay(_) => "replay",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -154,6 +159,7 @@ impl<'a> Run<'a> {
             Step::Await(s) => s.within.as_ref(),
             Step::Echo(s) => s.within.as_ref(),
             Step::HoldThread(s) => s.within.as_ref(),
+            Step::Replay(s) => s.within.as_ref(),
             Step::Config(s) => s.within.as_ref(),
             Step::Driver(s) => s.within.as_ref(),
             Step::Qmp(s) => s.within.as_ref(),
@@ -221,6 +227,7 @@ impl<'a> Run<'a> {
             Step::HoldThread(hold) => return self.begin_hold_thread(hold),
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
+            Step::Replay(replay) => return self.begin_replay(replay, span),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -291,6 +298,7 @@ impl<'a> Run<'a> {
             Waiting::Front { peer, setup } => self.poll_front(at, step, *peer, *setup),
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
+            Waiting::Replay(replaying) => self.poll_replay(span, replaying),
             Waiting::Delivery(delivery) => self.poll_delivery(span, delivery),
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
@@ -414,6 +422,7 @@ impl<'a> Run<'a> {
             Waiting::Connection(link) => self.missing_end(*link),
             Waiting::Front { peer, .. } => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
+            Waiting::Replay(replaying) => replaying.waits_for(),
             Waiting::Delivery(delivery) => delivery.waits_for(),
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),

@@ -4,7 +4,7 @@
 mod requests;
 mod ring;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::answer::Answer;
@@ -21,6 +21,9 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 pub const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 /// VHOST_F_LOG_ALL.
 pub const F_LOG_ALL: u64 = 1 << 26;
+
+/// What the simulated device cannot do: packed rings, use in order, addresses that an IOMMU translates.
+const F_NOT_SERVED: u64 = 1 << 33 | 1 << 34 | 1 << 35;
 
 /// Requests that wait for a `reply` step, at most.
 const OPEN_REQUESTS_MAX: usize = 1024;
@@ -97,6 +100,8 @@ pub struct SimBack {
     resume: Vec<(u64, u16)>,
     seen: Vec<(u32, u64)>,
     serial: u64,
+    /// What a recorded back-end answered, by request, the next answer first.
+    recorded: BTreeMap<u32, VecDeque<Payload>>,
     outputs: VecDeque<Output>,
 }
 
@@ -125,6 +130,7 @@ impl SimBack {
             resume: Vec::new(),
             seen: Vec::new(),
             serial: 0,
+            recorded: BTreeMap::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -142,6 +148,20 @@ impl SimBack {
         self.open.clear();
         self.later.clear();
         self.resume.clear();
+    }
+
+    /// Answers as a recorded back-end did: what it offered, what it said it has, which requests it refused.
+    pub fn play_again<'m>(&mut self, replies: impl Iterator<Item = &'m Message>) {
+        for reply in replies.filter(|m| m.is_reply() && m.channel == Channel::Main) {
+            match (reply.request, &reply.payload) {
+                (id::frontend::GET_FEATURES, Payload::U64(bits)) => self.config.features = bits & !F_NOT_SERVED,
+                (id::frontend::GET_PROTOCOL_FEATURES, Payload::U64(bits)) => self.config.protocol_features = *bits,
+                (id::frontend::GET_MAX_MEM_SLOTS, Payload::U64(slots)) => self.config.memory_slots = *slots,
+                // what comes with a descriptor, or tells of a ring, is of today
+                (id::frontend::GET_INFLIGHT_FD | id::frontend::GET_VRING_BASE | id::frontend::SET_LOG_BASE, _) => {}
+                (request, payload) => self.recorded.entry(request).or_default().push_back(payload.clone()),
+            }
+        }
     }
 
     /// What it wants done next.
@@ -291,8 +311,19 @@ impl SimBack {
     }
 
     /// Sends a reply, or what the script made of it.
-    fn answer(&mut self, request: &Message, reply: Message, fds: Vec<OwnedFd>) {
+    fn answer(&mut self, request: &Message, mut reply: Message, fds: Vec<OwnedFd>) {
         let id = request.request;
+        if let Some(replies) = self.recorded.get_mut(&id) {
+            // the last one is given again
+            let last = if replies.len() > 1 {
+                replies.pop_front()
+            } else {
+                replies.front().cloned()
+            };
+            if let Some(payload) = last.filter(|_| fds.is_empty()) {
+                reply.payload = payload;
+            }
+        }
         if self.config.manual.contains(&id) {
             if self.open.len() < OPEN_REQUESTS_MAX {
                 self.open.push_back(Open {

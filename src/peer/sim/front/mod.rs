@@ -1,6 +1,7 @@
 //! The simulated front-end: owns guest memory and the driver's side of the rings, and does the handshake as a queue of
 //! tasks, one request at a time.
 
+mod again;
 mod data;
 mod setup;
 
@@ -166,6 +167,10 @@ pub struct SimFront {
     echo_results: BTreeMap<u64, Result<(), String>>,
     serial: u64,
     last_base: Option<u16>,
+    /// It plays a recording: what that has said of its rings so far.
+    announced: Option<Vec<again::Announced>>,
+    /// The inflight area that the back-end handed out, until it is handed back.
+    inflight: Option<(OwnedFd, crate::wire::Inflight)>,
     outputs: VecDeque<Output>,
 }
 
@@ -241,6 +246,8 @@ impl SimFront {
             echo_results: BTreeMap::new(),
             serial: 0,
             last_base: None,
+            announced: None,
+            inflight: None,
             outputs: VecDeque::new(),
         })
     }
@@ -292,6 +299,19 @@ impl SimFront {
             self.protocol_offered,
             self.protocol_features,
         ]
+    }
+
+    /// Keeps the area that a reply to GET_INFLIGHT_FD has brought.
+    pub fn keep_inflight(&mut self, message: &Message, fds: Vec<OwnedFd>) {
+        if let (Payload::Inflight(area), Some(fd)) = (&message.payload, fds.into_iter().next()) {
+            self.inflight = Some((fd, *area));
+        }
+    }
+
+    /// The inflight area, if the back-end has handed one out.
+    pub fn inflight(&self) -> Option<(OwnedFd, crate::wire::Inflight)> {
+        let (fd, area) = self.inflight.as_ref()?;
+        Some((fd.try_clone().ok()?, *area))
     }
 
     /// Guest memory.
