@@ -24,8 +24,14 @@ use vhost_user_harness::scenario::{Settings, load_file};
 use vhost_user_harness::suite::environment::{self, Options};
 use vhost_user_harness::suite::execute;
 
-/// Far more than any limit of these scenarios.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A limit that is to be met, and one that is not.
+const SHORT: &str = "2 s";
+const LONG: &str = "60 s";
+/// Far more than either.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What these peers do by the way, and what is not the point of a test.
+const BROKEN_ON_PURPOSE: &str = "allow: [unknown-request, cut-short]\n";
 
 /// Guest and user address of the only region.
 const GUEST: u64 = 0x10_0000;
@@ -52,11 +58,15 @@ impl Place {
     }
 
     /// Runs steps against whoever is at the socket, in a thread, so that a test can give up.
-    fn run(&self, peers: &str, steps: &str) -> Outcome {
+    fn run(&self, limit: &str, peers: &str, steps: &str) -> Outcome {
         let path = self.folder.path().join("hostile.yaml");
         let peers = peers.replace("SOCKET", &self.socket().to_string_lossy());
-        let head = "scenario: hostile\nabout: The harness does not come to a verdict.\ntimeout: 2 s\n";
-        fs::write(&path, format!("{head}peers:\n{peers}steps:\n{steps}")).unwrap();
+        let head = format!("scenario: hostile\nabout: The harness does not come to a verdict.\ntimeout: {limit}\n");
+        fs::write(
+            &path,
+            format!("{head}{BROKEN_ON_PURPOSE}peers:\n{peers}steps:\n{steps}"),
+        )
+        .unwrap();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             let plan = load_file(&path, &Settings::default()).unwrap().remove(0);
@@ -67,13 +77,14 @@ impl Place {
     }
 
     /// A hostile front-end against the simulated back-end, until it closes the connection.
-    fn front_end(&self, hostile: impl FnOnce(&mut FrontEnd) + Send + 'static) -> Outcome {
+    fn front_end(&self, limit: &str, hostile: impl FnOnce(&mut FrontEnd) + Send + 'static) -> Outcome {
         let socket = self.socket();
         let peer = thread::spawn(move || {
             let mut front = FrontEnd::connect(&socket);
             hostile(&mut front);
         });
         let outcome = self.run(
+            limit,
             "  front: {frontend: \"listen:SOCKET\", device: blk}\n  back: {backend: simulated, device: blk}\n",
             "  - connect: {from: front, to: back}\n  - until: {from: front, closed: main}\n",
         );
@@ -86,6 +97,7 @@ impl Place {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let peer = thread::spawn(move || hostile(listener));
         let outcome = self.run(
+            SHORT,
             "  front: {frontend: simulated, device: blk}\n  back: {backend: \"connect:SOCKET\", device: blk}\n",
             "  - connect: {from: front, to: back}\n  - until: {from: back, message: CONFIG_CHANGE_MSG, channel: backend}\n",
         );
@@ -128,6 +140,7 @@ impl FrontEnd {
     /// Everything up to an enabled ring, with these descriptors.
     fn start_ring(&mut self, kick: &dyn AsFd, call: &dyn AsFd) {
         let memory = self.memory.try_clone().unwrap();
+        self.send(3, &[], &[]);
         self.send(2, &[1 << 32 | 1 << 30], &[]);
         self.send(5, &[1, GUEST, SIZE, USER, 0], &[&memory]);
         self.send(8, &[256 << 32], &[]);
@@ -180,7 +193,7 @@ fn kick(event: &OwnedFd) {
 /// Broken: a call into an eventfd that blocks and is full never returns.
 #[test]
 fn a_call_that_would_block_holds_nobody_up() {
-    let outcome = Place::new().front_end(|front| {
+    let outcome = Place::new().front_end(LONG, |front| {
         let (kicks, calls) = (blocking(0), blocking(u64::MAX - 1));
         front.start_ring(&kicks, &calls);
         front.offer_read(1);
@@ -192,7 +205,7 @@ fn a_call_that_would_block_holds_nobody_up() {
 /// Broken: a kick descriptor that is always readable and never gives anything keeps the loop from everything else.
 #[test]
 fn a_kick_descriptor_that_is_none_is_left_alone() {
-    let outcome = Place::new().front_end(|front| {
+    let outcome = Place::new().front_end(LONG, |front| {
         let (folder, null) = (File::open("/").unwrap(), File::open("/dev/null").unwrap());
         let calls = blocking(0);
         front.start_ring(&folder, &calls);
@@ -206,7 +219,7 @@ fn a_kick_descriptor_that_is_none_is_left_alone() {
 /// Broken: a front-end that truncates its memory ends the harness.
 #[test]
 fn memory_that_is_taken_away_is_survived() {
-    let outcome = Place::new().front_end(|front| {
+    let outcome = Place::new().front_end(LONG, |front| {
         let (kicks, calls) = (blocking(0), blocking(0));
         front.start_ring(&kicks, &calls);
         // the answer says that the ring has been started
@@ -223,7 +236,7 @@ fn memory_that_is_taken_away_is_survived() {
 /// Broken: a driver that makes work available faster than it is done keeps the loop in the ring for ever.
 #[test]
 fn a_driver_that_goes_on_for_ever_meets_the_limit() {
-    let outcome = Place::new().front_end(|front| {
+    let outcome = Place::new().front_end(SHORT, |front| {
         let (kicks, calls) = (blocking(0), blocking(0));
         front.start_ring(&kicks, &calls);
         front.offer_read(256);
@@ -243,7 +256,7 @@ fn a_driver_that_goes_on_for_ever_meets_the_limit() {
 /// Broken: what a peer floods the link with is kept without a limit.
 #[test]
 fn a_flood_of_large_messages_ends_the_run() {
-    let outcome = Place::new().front_end(|front| {
+    let outcome = Place::new().front_end(LONG, |front| {
         let bytes = message(99, 1, &[0; 0x1_0000]);
         while front.stream.write_all(&bytes).is_ok() {}
     });
@@ -267,6 +280,7 @@ fn a_flood_of_descriptors_behind_a_hold_ends_the_run() {
         while !matches!(front.stream.read(&mut [0; 64]), Ok(0) | Err(_)) {}
     });
     let outcome = place.run(
+        LONG,
         "  front: {frontend: \"listen:SOCKET\", device: blk}\n  back: {backend: simulated, device: blk}\n",
         "  - hold: {as: all, when: {from: front, message: request 99}}\n\
          \x20 - connect: {from: front, to: back}\n\
@@ -287,6 +301,7 @@ fn a_full_backlog_meets_the_limit() {
     // one that is never accepted fills it
     let _held = UnixStream::connect(place.socket()).unwrap();
     let outcome = place.run(
+        SHORT,
         "  front: {frontend: simulated, device: blk}\n  back: {backend: \"connect:SOCKET\", device: blk}\n",
         "  - connect: {from: front, to: back}\n  - setup: {peer: front}\n",
     );

@@ -272,6 +272,8 @@ impl Run<'_> {
 
     /// Ends every process and judges how it did. In a failed run nothing is judged any more, only ended.
     pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
+        // a thread that is held could not end
+        self.threads.clear();
         self.hang_up();
         if !judge {
             self.kill_processes();

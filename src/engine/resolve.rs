@@ -275,6 +275,8 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
         Step::Kill(s) => need(&s.peer, Need::Process),
+        Step::HoldThread(s) => need(&s.peer, Need::Process),
+        Step::UntilIdle(peer) => need(peer, Need::Process),
         Step::Restart(peer) | Step::Stop(peer) | Step::Continue(peer) => need(peer, Need::Process),
         Step::Expect(pattern) | Step::Until(pattern) => {
             if let (Some(peer), Some(_)) = (&pattern.from, &pattern.exits) {

@@ -8,6 +8,7 @@ use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
+use super::steps::ThreadHold;
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
 use crate::judge::monitor::{Monitor, Profile};
@@ -34,6 +35,8 @@ pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 /// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
 /// The kernel has no way to wait for that either.
 const PIECE_INTERVAL_MS: u64 = 1;
+/// How often it is looked what the threads of a process do while a step waits for that. /proc cannot be waited for.
+const THREADS_INTERVAL_MS: u64 = 1;
 /// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
 const FDS_UNDER_WAY_MAX: usize = 2048;
 /// Memory slots of a simulated back-end.
@@ -78,6 +81,8 @@ pub(super) struct Run<'a> {
     pub(super) directory: PathBuf,
     /// Requests that `await` will ask for: name, peer, what it is.
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
+    /// Threads of peers' processes that are held, or will be.
+    pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     /// Where connections are let in while programs that are started elsewhere are recorded.
@@ -100,6 +105,7 @@ pub(super) enum Token {
     Kick(PeerId, u16),
     Call(PeerId, u16),
     Gate,
+    Thread(usize),
     Interrupt,
     Save,
 }
@@ -139,6 +145,7 @@ impl<'a> Run<'a> {
             deadline: clock.now().plus_ms(timeout_ms),
             directory: directory.to_owned(),
             submitted: Vec::new(),
+            threads: Vec::new(),
             violation: None,
             gate: None,
             heeds_signals: true,
@@ -183,6 +190,9 @@ impl<'a> Run<'a> {
         if let Some(at) = self.next_admission() {
             wake = wake.min(at);
         }
+        if self.looks_at_threads() {
+            wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
+        }
         self.timeline.flush_recording();
         let ready = {
             let interests = self.interests();
@@ -225,6 +235,7 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::Thread(at) => self.thread_changed(at),
             Token::Save => {
                 signal::take_save();
                 self.timeline.save_recording();
@@ -286,6 +297,9 @@ impl<'a> Run<'a> {
             && self.has_room()
         {
             add(std::os::fd::AsFd::as_fd(gate.listener()), true, false, Token::Gate);
+        }
+        for (at, hold) in self.threads.iter().enumerate() {
+            add(hold.thread.changed(), true, false, Token::Thread(at));
         }
         if let Some(fd) = signal::save_fd() {
             add(fd, true, false, Token::Save);

@@ -26,6 +26,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Step", "Steps"),
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
+    ("News", "News"),
     ("FieldMatch", "Condition"),
 ];
 
@@ -60,6 +61,7 @@ pub fn reference_markdown() -> String {
     page.choices("Step");
     page.choices("Check");
     page.section(2, "Pattern");
+    page.section(2, "News");
     page.section(2, "FieldMatch");
     page.scalars();
     page.text

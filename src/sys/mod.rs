@@ -11,3 +11,5 @@ pub mod process_table;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
+pub mod threads;
+pub mod trace_thread;

@@ -143,6 +143,11 @@ pub enum EventKind {
         /// What.
         what: String,
     },
+    /// A thread of a peer's process is watched, held or let go.
+    Thread {
+        /// Which, and what.
+        what: String,
+    },
     /// A step began.
     Step {
         /// Its line in the scenario.
@@ -200,7 +205,7 @@ impl fmt::Display for EventKind {
             EventKind::Exited { exit, asked: false } => write!(f, "ended: {exit}"),
             EventKind::Qmp { name } => write!(f, "QMP event {name}"),
             EventKind::Fault { what } => write!(f, "fault: {what}"),
-            EventKind::Data { what } => write!(f, "{what}"),
+            EventKind::Data { what } | EventKind::Thread { what } => write!(f, "{what}"),
             EventKind::Step { line, what } => write!(f, "step {what} (line {line})"),
         }
     }

@@ -6,6 +6,7 @@ mod messages;
 mod process;
 mod qemu;
 mod setup;
+mod threads;
 
 use super::failure::{Result, Stop};
 use super::patterns::channel;
@@ -24,6 +25,8 @@ use crate::trace::{EventKind, LinkId, PeerId, Seq};
 use crate::wire::Party;
 
 pub(super) use data::{Delivery, Submitted};
+pub(super) use threads::ThreadHold;
+use threads::Wanted;
 
 /// What a step that has begun waits for.
 #[derive(Debug)]
@@ -72,6 +75,14 @@ pub(super) enum Waiting {
     OpenRequest { peer: PeerId, request: u32 },
     /// The end of a process that is to be restarted.
     Restart(PeerId),
+    /// A thread to hold: it has to be found, and then attached to.
+    Thread(Box<Wanted>),
+    /// The thread of that hold to be held.
+    Held(String),
+    /// The thread of that hold to be let go.
+    LetGo(String),
+    /// Every thread of a process to sleep.
+    Idle(PeerId),
 }
 
 impl Waiting {
@@ -103,6 +114,9 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Use(_) => "use",
         Step::Hold(_) => "hold",
         Step::Release(_) => "release",
+        Step::HoldThread(_) => "hold_thread",
+        Step::UntilHeld(_) => "until_held",
+        Step::UntilIdle(_) => "until_idle",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -139,6 +153,7 @@ impl<'a> Run<'a> {
             Step::Blk(s) => s.within.as_ref(),
             Step::Await(s) => s.within.as_ref(),
             Step::Echo(s) => s.within.as_ref(),
+            Step::HoldThread(s) => s.within.as_ref(),
             Step::Config(s) => s.within.as_ref(),
             Step::Driver(s) => s.within.as_ref(),
             Step::Qmp(s) => s.within.as_ref(),
@@ -199,7 +214,13 @@ impl<'a> Run<'a> {
                     matcher,
                 });
             }
-            Step::Release(name) => self.holds.retain(|h| h.name != name.value),
+            Step::Release(name) => {
+                self.holds.retain(|h| h.name != name.value);
+                return Ok(self.begin_let_go(&name.value));
+            }
+            Step::HoldThread(hold) => return self.begin_hold_thread(hold),
+            Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
+            Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -282,6 +303,10 @@ impl<'a> Run<'a> {
                 self.poll_reply(reply, *peer, *request)
             }
             Waiting::Restart(peer) => self.poll_restart(*peer, span),
+            Waiting::Thread(wanted) => self.poll_hold_thread(span, wanted),
+            Waiting::Held(name) => self.poll_held(span, name),
+            Waiting::LetGo(name) => Ok(self.poll_let_go(name)),
+            Waiting::Idle(peer) => self.poll_idle(span, *peer),
         }
     }
 
@@ -396,6 +421,10 @@ impl<'a> Run<'a> {
             Waiting::Barrier => "the other tracks at the barrier".to_owned(),
             Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
+            Waiting::Thread(wanted) => self.thread_wanted(wanted),
+            Waiting::Held(name) => self.hold_waits_for(name),
+            Waiting::LetGo(name) => format!("the thread of `{name}` to go on"),
+            Waiting::Idle(peer) => format!("every thread of `{}` to sleep", self.peers[peer.0].spec.name),
             Waiting::Nothing => "nothing".to_owned(),
         }
     }
