@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use vhost_user_harness::engine::{self, Environment};
 use vhost_user_harness::judge::verdict::Verdict;
-use vhost_user_harness::link::{Incoming, Stream};
+use vhost_user_harness::link::{Chunk, Incoming, Stream};
 use vhost_user_harness::peer::catalogue::{Catalogue, Entry, Role};
 use vhost_user_harness::peer::device::blk::BlkOp;
 use vhost_user_harness::peer::sim::Output;
@@ -170,7 +170,10 @@ impl Stress {
         loop {
             while let Some(output) = self.front.next_output() {
                 match output {
-                    Output::Send(out) => self.stream.queue(&out.message.encode(Dialect::VhostUser), out.fds, &[]),
+                    Output::Send(out) => {
+                        let chunk = Chunk::new(out.message.encode(Dialect::VhostUser), out.fds);
+                        self.stream.queue(chunk, &[]);
+                    }
                     Output::Kick { fd, .. } => signal_event(fd.as_fd()).expect("an eventfd of ours"),
                     other => panic!("{other:?}"),
                 }
@@ -181,6 +184,7 @@ impl Stress {
             }
             let interest = Interest {
                 fd: self.stream.as_fd(),
+                read: true,
                 write: self.stream.wants_write(),
                 token: (),
             };
@@ -195,7 +199,7 @@ impl Stress {
                     Channel::Main,
                     context,
                     &frame.header,
-                    &frame.payload,
+                    frame.payload(Dialect::VhostUser),
                 );
                 self.front.message(&message);
                 assert!(self.front.take_failure().is_none(), "{message}");
