@@ -171,8 +171,8 @@ impl Stress {
             while let Some(output) = self.front.next_output() {
                 match output {
                     Output::Send(out) => {
-                        let chunk = Chunk::new(out.message.encode(Dialect::VhostUser), out.fds);
-                        self.stream.queue(chunk, &[]);
+                        let bytes = out.message.encode(Dialect::VhostUser);
+                        self.stream.queue(Chunk::new(bytes, out.fds), &[]);
                     }
                     Output::Kick { fd, .. } => signal_event(fd.as_fd()).expect("an eventfd of ours"),
                     other => panic!("{other:?}"),

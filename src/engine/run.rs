@@ -104,8 +104,8 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
-    Gate,
     Thread(usize),
+    Gate,
     Interrupt,
     Save,
 }
@@ -187,11 +187,11 @@ impl<'a> Run<'a> {
         if !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
-        if let Some(at) = self.next_admission() {
-            wake = wake.min(at);
-        }
         if self.looks_at_threads() {
             wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
+        }
+        if let Some(at) = self.next_admission() {
+            wake = wake.min(at);
         }
         self.timeline.flush_recording();
         let ready = {
@@ -293,13 +293,13 @@ impl<'a> Run<'a> {
                 Sim::None => {}
             }
         }
+        for (at, hold) in self.threads.iter().enumerate() {
+            add(hold.thread.changed(), true, false, Token::Thread(at));
+        }
         if let Some(gate) = &self.gate
             && self.has_room()
         {
             add(std::os::fd::AsFd::as_fd(gate.listener()), true, false, Token::Gate);
-        }
-        for (at, hold) in self.threads.iter().enumerate() {
-            add(hold.thread.changed(), true, false, Token::Thread(at));
         }
         if let Some(fd) = signal::save_fd() {
             add(fd, true, false, Token::Save);
