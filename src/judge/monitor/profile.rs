@@ -54,6 +54,7 @@ const ANSWERS_ANYWAY: Scope = Scope::Programs(
     Party::BackEnd,
     &["qemu-storage-daemon", "libvhost-user", "dpdk", "testpmd"],
 );
+const LIBVHOST: Scope = Scope::Programs(Party::BackEnd, &["qemu-storage-daemon", "libvhost-user"]);
 
 settings! {
     NeedReplyUnnegotiated "need-reply-unnegotiated" Scope::Practice,
@@ -62,6 +63,9 @@ settings! {
     AcksUnnegotiated "acks-unnegotiated" ANSWERS_ANYWAY,
         "libvhost-user and DPDK never look at the negotiated bit",
         "need_reply is answered although REPLY_ACK is not negotiated.";
+    NeedReplyEchoed "need-reply-echoed" LIBVHOST,
+        "libvhost-user makes GET_CONFIG's and GET_VRING_BASE's reply of the request's header; QEMU never sets need_reply on them, rust-vmm does",
+        "A reply carries the need_reply of its request.";
     DisputedAcks "disputed-acks" Scope::Practice,
         "the text says always, never and on need_reply in different places; QEMU waits for the answer whenever it set need_reply",
         "IOTLB_MSG and POSTCOPY_LISTEN are answered without REPLY_ACK.";

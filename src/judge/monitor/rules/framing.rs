@@ -150,8 +150,14 @@ fn missing(look: &Look, channel: Channel, party: Party) -> Option<Finding> {
 }
 
 fn need_reply_on_reply(_: &Rule, look: &Look) -> Option<Finding> {
-    let asks = look.message.needs_reply();
-    asks.then(|| Finding::new("flags 0x5", format!("flags {:#x}", look.message.flags)))?
+    if !look.message.needs_reply() {
+        return None;
+    }
+    let finding = Finding::new("flags 0x5", format!("flags {:#x}", look.message.flags))?;
+    if look.answered().is_some_and(|open| open.message.needs_reply()) {
+        return Some(finding.unless(Setting::NeedReplyEchoed));
+    }
+    Some(finding)
 }
 
 fn unknown_request(_: &Rule, look: &Look) -> Option<Finding> {

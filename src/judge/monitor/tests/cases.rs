@@ -501,6 +501,13 @@ pub(super) const EXCUSED: &[(&str, &str, &str)] = &[
         front SET_OWNER!",
     ),
     (
+        "need-reply-echoed",
+        "need-reply-on-reply",
+        "@basic
+        front GET_FEATURES!
+        back reply to GET_FEATURES! value=0x144000000",
+    ),
+    (
         "acks-unnegotiated",
         "ack-unnegotiated",
         "@mute
