@@ -8,6 +8,7 @@ mod lint;
 mod list;
 mod record;
 mod reference_peer;
+mod replay;
 mod run;
 mod schema;
 mod select;
@@ -52,6 +53,8 @@ enum Verb {
     Record(Box<record::Args>),
     /// Show, compare and judge recordings
     Trace(trace::Args),
+    /// Play one side of a recording again, and compare what the other side says now
+    Replay(replay::Args),
     /// Play an embedded reference peer; started by the catalogue
     #[command(hide = true, disable_help_flag = true)]
     ReferencePeer(reference_peer::Args),
@@ -110,6 +113,7 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Explain(args) => explain::run(&args, &mut out)?,
         Verb::Record(args) => record::run(&args, &mut Console::stderr(color))?,
         Verb::Trace(args) => trace::run(&args, &mut out, &mut Console::stderr(color))?,
+        Verb::Replay(args) => replay::run(&args, &mut out)?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
     };
     Ok(exit.into())

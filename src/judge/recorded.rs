@@ -10,11 +10,16 @@ use crate::wire::Party;
 /// The rule that a process cannot help breaking when it is killed.
 const CUT_SHORT: &str = "cut-short";
 
+/// A rule of the monitor, and who broke it.
+type Broken = (&'static str, Party);
+
 /// Something wrong with a recorded conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// The line of the file on which it shows.
     pub line: usize,
+    /// Who did it, if that is known.
+    pub party: Option<Party>,
     /// The rule of the monitor, if it was that.
     pub rule: Option<&'static str>,
     /// What.
@@ -45,11 +50,12 @@ pub struct Told {
 pub fn check(trace: &Trace, told: &Told) -> Judgement {
     let judged = trace.judged();
     let mut monitor = Monitor::new(profile(trace, told));
-    let mut found: Vec<(Seq, Option<&'static str>, String)> = Vec::new();
+    let mut found: Vec<(Seq, Option<Broken>, String)> = Vec::new();
     for (seq, event) in judged.timeline.since(Seq(0)) {
         for violation in monitor.observe(event, seq) {
             if violation.rule.id != CUT_SHORT || !was_ended(trace, &violation) {
-                found.push((seq, Some(violation.rule.id), broken(trace, &violation)));
+                let rule = Some((violation.rule.id, violation.party));
+                found.push((seq, rule, broken(trace, &violation)));
             }
         }
     }
@@ -60,9 +66,10 @@ pub fn check(trace: &Trace, told: &Told) -> Judgement {
         }
     }
     found.sort_by_key(|(seq, ..)| *seq);
-    let fault = |(seq, rule, what): (Seq, _, _)| Fault {
+    let fault = |(seq, rule, what): (Seq, Option<Broken>, _)| Fault {
         line: judged.lines.get(seq.0).copied().unwrap_or_default(),
-        rule,
+        party: rule.map(|(_, party)| party),
+        rule: rule.map(|(rule, _)| rule),
         what,
     };
     Judgement {

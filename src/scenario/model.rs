@@ -365,6 +365,9 @@ pub struct Replay {
     /// The trace's link; default 0.
     #[serde(default)]
     pub link: Option<At<Num>>,
+    /// The last line of the file that is played; otherwise the first conversation to its end.
+    #[serde(default)]
+    pub to_line: Option<At<Num>>,
     /// Limit for all of it.
     #[serde(default)]
     pub within: Option<At<Duration>>,

@@ -11,6 +11,7 @@ pub mod machine;
 pub mod peers;
 pub mod recording;
 pub mod replaced;
+pub mod replaying;
 pub mod schedule;
 pub mod summary;
 

@@ -2,6 +2,7 @@
 //! requests there are, in which order, with which fields, descriptors and answers, and how it ended, is.
 
 mod align;
+mod allowed;
 mod entry;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::fmt;
 use super::LinkId;
 use super::file::Trace;
 use crate::wire::{Channel, DeviceKind};
+pub use allowed::Allowed;
 use entry::{Entry, entries};
 
 /// One difference.

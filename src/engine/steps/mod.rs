@@ -227,7 +227,7 @@ impl<'a> Run<'a> {
             Step::HoldThread(hold) => return self.begin_hold_thread(hold),
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
-            Step::Replay(replay) => return self.begin_replay(replay, span),
+            Step::Replay(replay) => return self.begin_replay(replay),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;

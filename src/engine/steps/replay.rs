@@ -39,11 +39,17 @@ pub(in super::super) struct Replaying {
     taken: BTreeSet<Seq>,
     /// What the trace says that was negotiated when it was made: REPLY_ACK.
     acknowledged_then: bool,
+    /// How many rings the present back-end says it has.
     queues: Option<u64>,
-    /// Rings that are left out, since there are not as many.
+    /// Data that is being carried again.
     data: Option<Waiting>,
-    /// Requests of the other side before the next event of this one, as recorded.
+    /// Requests of the front-end before the back-end's next one, as recorded, and how many have come by now.
     heard: usize,
+    come: (usize, Seq),
+    /// SET_FEATURES was sent.
+    acknowledged: bool,
+    /// Something was sent and may not be on its way yet.
+    unsent: bool,
 }
 
 impl Replaying {
@@ -58,7 +64,7 @@ impl Replaying {
 }
 
 impl Run<'_> {
-    pub(super) fn begin_replay(&mut self, step: &Replay, span: Span) -> Result<Waiting> {
+    pub(super) fn begin_replay(&mut self, step: &Replay) -> Result<Waiting> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let link = self.link_of(peer, step.peer.span)?;
         let of_link = LinkId(self.number(step.link.as_ref(), 0)?.try_into().unwrap_or(usize::MAX));
@@ -66,14 +72,20 @@ impl Run<'_> {
             Some(trace) => Arc::clone(trace),
             None => return Err(Stop::harness("the trace was not loaded", step.trace.span)),
         };
+        let last = match &step.to_line {
+            Some(line) => Some(self.number(Some(line), 0)?),
+            None => None,
+        };
+        let played = |line: usize| last.is_none_or(|last| line as u64 <= last);
         let events: Vec<Event> = trace
             .events
             .iter()
-            .filter(|e| e.link == Some(of_link))
-            .cloned()
+            .zip(&trace.lines)
+            .filter(|(event, line)| event.link == Some(of_link) && played(**line))
+            .map(|(event, _)| event.clone())
             .collect();
         if !events.iter().any(|e| e.kind.message().is_some()) {
-            let message = format!("nothing was said on link {} of this trace", of_link.0);
+            let message = format!("nothing was said on link {} of this trace, up to that line", of_link.0);
             return Err(Stop::wrong(Diagnostic::error(message).at(step.trace.span)));
         }
         let party = self.peers[peer.0].spec.party;
@@ -85,7 +97,6 @@ impl Run<'_> {
                     .as_u64()
                     .is_some_and(|bits| bits & ProtocolFeature::ReplyAck.mask() != 0)
         });
-        let _ = span;
         Ok(Waiting::Replay(Box::new(Replaying {
             peer,
             link,
@@ -99,6 +110,9 @@ impl Run<'_> {
             queues: None,
             data: None,
             heard: 0,
+            come: (0, Seq(0)),
+            acknowledged: false,
+            unsent: false,
         })))
     }
 
@@ -110,6 +124,10 @@ impl Run<'_> {
                     Waiting::Delivery(delivery) => self.poll_delivery(span, delivery)?,
                     _ => true,
                 };
+                if !done && std::mem::take(&mut replay.unsent) {
+                    self.relay();
+                    continue;
+                }
                 if !done {
                     return Ok(false);
                 }
@@ -139,7 +157,9 @@ impl Run<'_> {
                         self.close_side(replay.link, Channel::Main, party, 0);
                         return Ok(true);
                     }
-                    matches!(self.links[replay.link.0].main.end_ref(party.other()), End::Absent)
+                    // a front-end that is driven ends when it is asked to
+                    party == Party::BackEnd
+                        || matches!(self.links[replay.link.0].main.end_ref(party.other()), End::Absent)
                 }
                 (EventKind::Message { from, message, fds, .. }, Party::FrontEnd) => {
                     self.replay_front(span, replay, *from, message, fds)?
@@ -149,10 +169,15 @@ impl Run<'_> {
                 }
                 (EventKind::Data { what }, Party::FrontEnd) => {
                     replay.data = self.data_again(replay.peer, what, span)?;
+                    replay.unsent = true;
                     true
                 }
                 _ => true,
             };
+            if !goes_on && std::mem::take(&mut replay.unsent) {
+                self.relay();
+                continue;
+            }
             if !goes_on {
                 // whoever is gone says nothing more
                 let gone = matches!(
@@ -181,6 +206,7 @@ impl Run<'_> {
         match (from, message.is_reply()) {
             (Party::FrontEnd, false) => {
                 let sent = self.send_again(span, replay, message, fds)?;
+                replay.unsent = true;
                 replay.asked.push_back((message.clone(), sent));
             }
             (Party::BackEnd, true) => {
@@ -252,7 +278,10 @@ impl Run<'_> {
             message.flags &= !flags::NEED_REPLY;
         }
         match (message.request, &mut message.payload) {
-            (id::frontend::SET_FEATURES, Payload::U64(bits)) => *bits &= offered,
+            (id::frontend::SET_FEATURES, Payload::U64(bits)) => {
+                *bits &= offered;
+                replay.acknowledged = true;
+            }
             (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(bits)) => *bits &= protocol_offered,
             (_, payload) => {
                 let index = payload.ring_index();
@@ -265,6 +294,8 @@ impl Run<'_> {
         }
         let slots = matches!(recorded.request, id::frontend::ADD_MEM_REG | id::frontend::REM_MEM_REG);
         let whole = slots && protocol & ProtocolFeature::ConfigureMemSlots.mask() == 0;
+        // until they are acknowledged, what was offered will be
+        let negotiated = if replay.acknowledged { negotiated } else { offered };
         let open = |gate: &Gate| gate.is_open((offered, protocol_offered), (negotiated, protocol));
         let allowed = recorded.spec().is_none_or(|spec| spec.gates.iter().all(open));
         // the first questions are asked before anything is known
@@ -364,20 +395,16 @@ impl Run<'_> {
             return Ok(true);
         }
         let front = self.links[replay.link.0].peer(Party::FrontEnd);
-        let heard = self
-            .timeline
-            .since(Seq(0))
-            .filter(|(_, event)| {
-                event.peer == Some(front)
-                    && event
-                        .kind
-                        .message()
-                        .is_some_and(|m| m.channel == Channel::Main && !m.is_reply())
-            })
-            .count();
-        if heard < replay.heard {
+        let (come, from) = replay.come;
+        let new = self.timeline.since(from).filter(|(_, event)| {
+            let request = |m: &Message| m.channel == Channel::Main && !m.is_reply();
+            event.peer == Some(front) && event.kind.message().is_some_and(request)
+        });
+        replay.come = (come + new.count(), self.timeline.end());
+        if replay.come.0 < replay.heard {
             return Ok(false);
         }
+        replay.unsent = true;
         let mut message = message.clone();
         let made = self.made_again(span, replay.peer, &mut message, fds)?;
         let outgoing = Outgoing {

@@ -39,6 +39,9 @@ impl SimFront {
     /// Makes what a recorded message needs of this front-end: regions, and rings where it says. `files` are the lengths of
     /// the files that came with it. What comes back belongs to the message.
     pub fn announce(&mut self, message: &Message, files: &[u64]) -> Result<Vec<OwnedFd>, FrontError> {
+        if let Some(index) = message.payload.ring_index() {
+            self.announced_ring(index);
+        }
         match (message.request, &message.payload) {
             (id::frontend::SET_MEM_TABLE, Payload::MemTable(table)) => {
                 let regions: Vec<MemRegionDesc> = table.regions.iter().map(described).collect();

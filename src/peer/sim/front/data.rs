@@ -157,6 +157,9 @@ impl SimFront {
     /// A ring's call eventfd was signalled: takes what the back-end has used. An error is a violation by the back-end.
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
+        if !self.has_driver(ring) {
+            return Ok(());
+        }
         loop {
             while let Some(used) = self.rings[index].driver.poll_used(&self.memory)? {
                 self.complete(ring, used)?;
