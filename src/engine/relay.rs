@@ -1,15 +1,13 @@
-//! What crosses the links: reading real peers, recording, holding, delivering, and doing what simulated peers want done.
+//! What comes onto the links: reading real peers, recording, and doing what simulated peers want done.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::link::Link;
-use super::peers::Sim;
 use super::run::Run;
-use crate::link::{End, Frame, Incoming, Stream, Transit};
+use crate::link::{Cargo, End, Frame, Incoming, Parcel, Transit};
 use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
-use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
-use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::sys::fd::{FdType, drain_event, fd_type, signal_event};
+use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::{Channel, DecodeContext, Dialect, Message, Party, Payload, ProtocolFeature, id};
 
 const DIALECT: Dialect = Dialect::VhostUser;
@@ -36,6 +34,7 @@ impl Run<'_> {
                         }
                     }
                 }
+                moved |= self.deliver_signals(LinkId(link));
             }
             if !moved {
                 return;
@@ -134,7 +133,7 @@ impl Run<'_> {
         from: Party,
         message: Message,
         bytes: Vec<u8>,
-        fds: Vec<OwnedFd>,
+        mut fds: Vec<OwnedFd>,
         split: Vec<usize>,
     ) -> Option<Seq> {
         if let (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) = (message.request, &message.payload)
@@ -143,6 +142,7 @@ impl Run<'_> {
         {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
+        self.divert(link, from, &message, &mut fds);
         self.links[link.0].note_kick(from, &message, &fds);
         let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         let size = u32::try_from(bytes.len().saturating_sub(DIALECT.header_len())).unwrap_or(u32::MAX);
@@ -155,14 +155,13 @@ impl Run<'_> {
         };
         let seq = self.record(Some(peer), Some(link), kind);
         let channel = message.channel;
-        let transit = Transit::Message {
-            seq,
+        let parcel = Parcel {
             message,
             bytes,
             fds,
             split,
-            held_by: None,
         };
+        let transit = Transit::new(seq, Cargo::Message(parcel));
         self.links[link.0].socket(channel).push(from, transit);
         seq
     }
@@ -175,162 +174,14 @@ impl Run<'_> {
             return;
         }
         *socket.end(party) = End::Absent;
-        socket.push(party, Transit::Close);
-        self.record(
-            Some(peer),
-            Some(link),
-            EventKind::Closed {
-                from: party,
-                channel,
-                partial,
-            },
-        );
-    }
-
-    /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
-    fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
-        let Some(first) = self.links[link.0].socket(channel).next(from) else {
-            return false;
-        };
-        if let Transit::Message { seq, held_by, .. } = first {
-            let (seq, held) = (*seq, held_by.clone());
-            if held.is_none()
-                && let Some(name) = self.hold_for(seq)
-            {
-                let socket = self.links[link.0].socket(channel);
-                if let Some(Transit::Message { held_by, .. }) = socket.next(from) {
-                    *held_by = Some(name.clone());
-                }
-                let peer = self.links[link.0].peer(from);
-                if let Some(message) = seq {
-                    self.record(Some(peer), Some(link), EventKind::Held { message, hold: name });
-                }
-                return false;
-            }
-            if held.is_some_and(|name| self.holds.iter().any(|h| h.name == name)) {
-                return false;
-            }
-        } else if matches!(self.links[link.0].socket(channel).end(from.other()), End::Remote(s) if s.waits_for_reader())
-        {
-            // what was sent before the close goes first
-            return false;
-        }
-        let Some(item) = self.links[link.0].socket(channel).pop(from) else {
-            return false;
-        };
-        match item {
-            Transit::Close => self.deliver_close(link, channel, from.other()),
-            Transit::Message {
-                seq,
-                message,
-                bytes,
-                fds,
-                split,
-                held_by,
-            } => {
-                if let (Some(_), Some(message)) = (held_by, seq) {
-                    let peer = self.links[link.0].peer(from);
-                    self.record(Some(peer), Some(link), EventKind::Released { message });
-                }
-                self.deliver(link, from, seq, message, bytes, fds, split);
-            }
-        }
-        true
-    }
-
-    fn hold_for(&self, seq: Option<Seq>) -> Option<String> {
-        let event = self.timeline.get(seq?)?;
-        let hold = self
-            .holds
-            .iter()
-            .find(|h| h.matcher.stream.has(event) && h.matcher.check(event).is_ok())?;
-        Some(hold.name.clone())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of a message in transit")]
-    fn deliver(
-        &mut self,
-        link: LinkId,
-        from: Party,
-        seq: Option<Seq>,
-        message: Message,
-        bytes: Vec<u8>,
-        mut fds: Vec<OwnedFd>,
-        split: Vec<usize>,
-    ) {
-        let channel = message.channel;
-        let sets_channel = channel == Channel::Main
-            && from == Party::FrontEnd
-            && message.request == id::frontend::SET_BACKEND_REQ_FD
-            && !message.is_reply();
-        if sets_channel {
-            self.open_channel(link, &mut fds);
-        }
-        let to = from.other();
-        let peer = self.links[link.0].peer(to);
-        match self.links[link.0].socket(channel).end(to) {
-            // it closed before this could be delivered
-            End::Absent => {}
-            End::Local => match &mut self.peers[peer.0].sim {
-                Sim::Front(front) => {
-                    if front.message(&message)
-                        && let Some(seq) = seq
-                    {
-                        self.claimed.insert(seq);
-                    }
-                }
-                Sim::Back(back) => back.message(message, fds),
-                Sim::None => {}
-            },
-            End::Remote(stream) => {
-                stream.queue(&bytes, fds, &split);
-                if stream.flush().is_err() {
-                    // what it said before it closed is in the socket still
-                    while self.read_stream(link, channel, to) && self.timeline.is_full().is_none() {}
-                    self.close_side(link, channel, to, 0);
-                }
-            }
-        }
-    }
-
-    fn deliver_close(&mut self, link: LinkId, channel: Channel, to: Party) {
-        // dropping a real peer's socket is how it learns of it
-        *self.links[link.0].socket(channel).end(to) = End::Absent;
-        if channel == Channel::Main {
-            // the channel does not outlive its connection
-            self.links[link.0].channel.clear();
-            self.links[link.0].channel_end = None;
-        }
-    }
-
-    /// The front-end passes one end of the channel: puts the harness between the two.
-    fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
-        let Link {
-            main,
+        let closed = EventKind::Closed {
+            from: party,
             channel,
-            channel_end,
-            ..
-        } = &mut self.links[link.0];
-        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
-        channel.clear();
-        match (&main.front, &main.back) {
-            (End::Local, End::Local) => (channel.front, channel.back) = (End::Local, End::Local),
-            (End::Local, _) => {
-                channel.front = End::Local;
-                channel.back = channel_end.take().map(remote).unwrap_or_default();
-            }
-            (_, End::Local) => {
-                channel.back = End::Local;
-                channel.front = fds.pop().map(remote).unwrap_or_default();
-            }
-            _ => {
-                if let (Some(theirs), Ok((ours, passed))) = (fds.pop(), socket_pair()) {
-                    channel.front = remote(theirs);
-                    channel.back = remote(ours);
-                    fds.push(passed);
-                }
-            }
-        }
+            partial,
+        };
+        let seq = self.record(Some(peer), Some(link), closed);
+        let socket = self.links[link.0].socket(channel);
+        socket.push(party, Transit::new(seq, Cargo::Close));
     }
 
     fn perform(&mut self, peer: PeerId, output: Output) {
@@ -341,14 +192,8 @@ impl Run<'_> {
                     self.send(link, peer, outgoing);
                 }
             }
-            Output::Kick { ring, fd } => {
-                self.record(Some(peer), link, EventKind::Kick { ring, count: 1 });
-                self.signal(peer, fd.as_fd());
-            }
-            Output::Call { ring, fd } => {
-                self.record(Some(peer), link, EventKind::Call { ring, count: 1 });
-                self.signal(peer, fd.as_fd());
-            }
+            Output::Kick { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Kick, ring),
+            Output::Call { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Call, ring),
             Output::Close(channel) => {
                 if let Some(link) = link {
                     self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
@@ -364,11 +209,22 @@ impl Run<'_> {
         }
     }
 
-    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd) {
+    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd, kind: SignalKind, ring: u16) {
+        let link = self.peers[peer.0].link;
+        let relayed = self.is_relayed(peer, kind);
+        if !relayed {
+            let event = match kind {
+                SignalKind::Kick => EventKind::Kick { ring, count: 1 },
+                _ => EventKind::Call { ring, count: 1 },
+            };
+            self.record(Some(peer), link, event);
+        }
         if let Err(error) = signal_event(fd) {
-            let link = self.peers[peer.0].link;
             let what = format!("the other side's descriptor cannot be signalled: {error}");
             self.record(Some(peer), link, EventKind::Fault { what });
+        }
+        if let (true, Some(link)) = (relayed, link) {
+            self.take_signals(link);
         }
     }
 
@@ -416,6 +272,7 @@ impl Run<'_> {
         };
         if let Some(front) = link.map(|l| self.links[l.0].front)
             && !self.peers[front.0].spec.is_simulated()
+            && !self.is_relayed(peer, SignalKind::Kick)
         {
             // a simulated front-end's kick is on the timeline already
             self.record(Some(front), link, EventKind::Kick { ring, count });
@@ -435,6 +292,7 @@ impl Run<'_> {
         let link = self.peers[peer.0].link;
         if let Some(back) = link.map(|l| self.links[l.0].back)
             && !self.peers[back.0].spec.is_simulated()
+            && !self.is_relayed(peer, SignalKind::Call)
         {
             self.record(Some(back), link, EventKind::Call { ring, count });
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
+use super::control::{Control, HoldState};
 use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
@@ -46,13 +47,6 @@ const F_INDIRECT_DESC: u64 = 1 << 28;
 /// Bits of a device type.
 const F_DEVICE_BITS: u64 = (1 << 24) - 1;
 
-/// A hold that is in force.
-#[derive(Debug)]
-pub(super) struct HoldState {
-    pub(super) name: String,
-    pub(super) matcher: Matcher,
-}
-
 /// A `never` that is in force.
 #[derive(Debug)]
 pub(super) struct Never {
@@ -72,6 +66,8 @@ pub(super) struct Run<'a> {
     pub(super) bindings: Bindings,
     pub(super) tracks: Vec<Track<'a>>,
     pub(super) holds: Vec<HoldState>,
+    /// What else the script wants done on the links.
+    pub(super) controls: Vec<Control>,
     pub(super) nevers: Vec<Never>,
     /// Messages that are a simulated front-end's own affair: expectations do not see them.
     pub(super) claimed: BTreeSet<Seq>,
@@ -84,6 +80,8 @@ pub(super) struct Run<'a> {
     pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
+    /// A mistake of the script that showed where nobody could be told.
+    pub(super) stop: Option<Box<Stop>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +92,7 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    Signal(LinkId, u64),
     Thread(usize),
     Interrupt,
 }
@@ -125,6 +124,7 @@ impl<'a> Run<'a> {
             bindings: Bindings::default(),
             tracks: vec![Track::main(&plan.scenario.steps)],
             holds: Vec::new(),
+            controls: Vec::new(),
             nevers: Vec::new(),
             claimed: BTreeSet::new(),
             timers: Vec::new(),
@@ -133,6 +133,7 @@ impl<'a> Run<'a> {
             submitted: Vec::new(),
             threads: Vec::new(),
             violation: None,
+            stop: None,
         })
     }
 
@@ -163,7 +164,7 @@ impl<'a> Run<'a> {
             wake = wake.min(now.plus_ms(DIAL_INTERVAL_MS));
         }
         let pieces = self.streams_with_pieces();
-        if !pieces.is_empty() {
+        if self.repeat_signals() || !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
         if self.looks_at_threads() {
@@ -209,6 +210,7 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::Signal(link, id) => drop(self.take_signal(link, id)),
             Token::Thread(at) => self.thread_changed(at),
             Token::Interrupt => {}
         }
@@ -218,6 +220,9 @@ impl<'a> Run<'a> {
         let mut interests = Vec::new();
         let mut add = |fd, write, token| interests.push(Interest { fd, write, token });
         for (i, link) in self.links.iter().enumerate() {
+            for relay in link.relays.iter() {
+                add(relay.source(), false, Token::Signal(LinkId(i), relay.id));
+            }
             for channel in Channel::ALL {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
@@ -265,6 +270,9 @@ impl<'a> Run<'a> {
 
     /// What must hold at every moment.
     fn check_always(&mut self) -> Result<()> {
+        if let Some(stop) = self.stop.take() {
+            return Err(stop);
+        }
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));

@@ -26,33 +26,66 @@ impl End {
     }
 }
 
-/// A message, or a close, on its way from one end to the other.
+/// Something on its way from one end to the other.
 #[derive(Debug)]
-pub enum Transit {
+pub struct Transit {
+    /// Its event; `None` if the timeline is full.
+    pub seq: Option<Seq>,
+    /// What keeps it, or has kept it.
+    pub kept: Option<Kept>,
+    /// What it is.
+    pub cargo: Cargo,
+}
+
+/// What keeps something on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// The hold of that name.
+    By(String),
+    /// That control of the script, until something else has arrived.
+    Behind(usize),
+    /// Nothing any more.
+    Free,
+}
+
+/// A message, or a close.
+#[derive(Debug)]
+pub enum Cargo {
     /// A message.
-    Message {
-        /// Its event; `None` if the timeline is full.
-        seq: Option<Seq>,
-        /// As decoded, for the holds.
-        message: Message,
-        /// All bytes, header included, exactly as they came.
-        bytes: Vec<u8>,
-        /// What is attached.
-        fds: Vec<OwnedFd>,
-        /// Offsets at which it is to be cut when it is sent.
-        split: Vec<usize>,
-        /// The hold that keeps it.
-        held_by: Option<String>,
-    },
+    Message(Parcel),
     /// The sender closed.
     Close,
 }
 
+/// A message and all that belongs to it.
+#[derive(Debug)]
+pub struct Parcel {
+    /// As decoded.
+    pub message: Message,
+    /// All bytes, header included, exactly as they came.
+    pub bytes: Vec<u8>,
+    /// What is attached.
+    pub fds: Vec<OwnedFd>,
+    /// Offsets at which it is to be cut when it is sent.
+    pub split: Vec<usize>,
+}
+
 impl Transit {
-    fn fds(&self) -> usize {
-        match self {
-            Transit::Message { fds, .. } => fds.len(),
-            Transit::Close => 0,
+    /// Something that nothing keeps.
+    pub fn new(seq: Option<Seq>, cargo: Cargo) -> Self {
+        Self { seq, kept: None, cargo }
+    }
+
+    /// Whether it is the close of the socket.
+    pub fn is_close(&self) -> bool {
+        matches!(self.cargo, Cargo::Close)
+    }
+
+    /// Descriptors attached.
+    pub fn fds(&self) -> usize {
+        match &self.cargo {
+            Cargo::Message(parcel) => parcel.fds.len(),
+            Cargo::Close => 0,
         }
     }
 }
@@ -93,14 +126,22 @@ impl Socket {
         self.queue(from).push_back(transit);
     }
 
-    /// What is next to be delivered from a party.
-    pub fn next(&mut self, from: Party) -> Option<&mut Transit> {
-        self.queue(from).front_mut()
+    /// What is on its way from a party, at a place in the queue; the next one to be delivered stands at 0.
+    pub fn at(&mut self, from: Party, place: usize) -> Option<&mut Transit> {
+        self.queue(from).get_mut(place)
     }
 
-    /// Takes what is next to be delivered from a party.
-    pub fn pop(&mut self, from: Party) -> Option<Transit> {
-        let transit = self.queue(from).pop_front()?;
+    /// What is on its way from a party, the next one to be delivered first.
+    pub fn under_way(&self, from: Party) -> impl Iterator<Item = &Transit> {
+        match from {
+            Party::FrontEnd => self.from_front.iter(),
+            Party::BackEnd => self.from_back.iter(),
+        }
+    }
+
+    /// Takes what is on its way from a party out of the queue.
+    pub fn take(&mut self, from: Party, place: usize) -> Option<Transit> {
+        let transit = self.queue(from).remove(place)?;
         self.fds -= transit.fds();
         Some(transit)
     }

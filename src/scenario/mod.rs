@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod eval;
 mod expand;
 mod files;
+pub mod link_steps;
 pub mod load;
 pub mod model;
 pub mod plan;

@@ -2,7 +2,9 @@
 //! tells them what happened. Touches no live peer.
 
 mod event;
+mod meddling;
 mod timeline;
 
 pub use event::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
+pub use meddling::{Injected, Meddling, SignalKind};
 pub use timeline::Timeline;
