@@ -29,6 +29,7 @@ pub(crate) fn plan(id: &str, frontend: &str, backend: &str) -> Plan {
         parameters: BTreeMap::new(),
         sources,
         path,
+        traces: BTreeMap::new(),
     }
 }
 
