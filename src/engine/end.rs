@@ -86,7 +86,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
         Ok(mut run) => {
             let result = run.script();
             outcome.script_ms = run.clock.now().ms();
-            let result = result.and_then(|()| run.checks());
+            let result = result.and_then(|()| run.check_controls()).and_then(|()| run.checks());
             let ended = run.take_down(result.is_ok());
             run.report(result.and(ended), &mut outcome);
         }

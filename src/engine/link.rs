@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-use crate::link::Socket;
+use crate::link::signals::Relays;
+use crate::link::{Socket, Transit};
 use crate::sys::threads::own_eventfd_id;
 use crate::trace::PeerId;
 use crate::wire::{Channel, Message, Party, Payload, id};
@@ -15,6 +16,8 @@ pub(super) struct Link {
     pub(super) back: PeerId,
     pub(super) main: Socket,
     pub(super) channel: Socket,
+    /// Eventfds that lead through the harness.
+    pub(super) relays: Relays,
     /// Connections it has had.
     pub(super) generation: u32,
     /// The script asked for a connection. Otherwise a peer that connects on its own is left waiting in the backlog.
@@ -34,6 +37,7 @@ impl Link {
             back,
             main: Socket::default(),
             channel: Socket::default(),
+            relays: Relays::default(),
             generation: 0,
             awaited: false,
             channel_end: None,
@@ -73,6 +77,15 @@ impl Link {
         }
     }
 
+    /// Everything that is on its way on either socket.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = &Transit> {
+        let parties = [Party::FrontEnd, Party::BackEnd];
+        let sockets = [&self.main, &self.channel];
+        sockets
+            .into_iter()
+            .flat_map(move |socket| parties.into_iter().flat_map(move |from| socket.under_way(from)))
+    }
+
     /// Descriptors that have not been delivered.
     pub(super) fn fds_under_way(&self) -> usize {
         self.main.fds_under_way() + self.channel.fds_under_way()
@@ -80,12 +93,7 @@ impl Link {
 
     /// Nothing is on its way.
     pub(super) fn is_delivered(&self) -> bool {
-        Channel::ALL.into_iter().all(|channel| {
-            let socket = self.socket_ref(channel);
-            [Party::FrontEnd, Party::BackEnd]
-                .into_iter()
-                .all(|party| socket.queue_ref(party).is_empty())
-        })
+        self.under_way().next().is_none()
     }
 
     pub(super) fn is_connected(&self) -> bool {

@@ -1,9 +1,11 @@
 //! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
 //!
-//! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay` carries messages over
-//! the links, `tracks` and `steps` walk the script, `watch` has the protocol
-//! monitor judge it all, `end` takes everything down and judges how it ended.
+//! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay`, `delivery` and
+//! `signals` carry what crosses the links, as `control` lets it, `tracks` and `steps` walk the script, `watch` has the
+//! protocol monitor judge it all, `end` takes everything down and judges how it ended.
 
+mod control;
+mod delivery;
 mod directory;
 mod end;
 mod failure;
@@ -15,6 +17,7 @@ pub mod record;
 mod relay;
 mod resolve;
 mod run;
+mod signals;
 mod stand;
 mod steps;
 mod tracks;

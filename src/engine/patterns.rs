@@ -48,6 +48,8 @@ impl Run<'_> {
             (Stream::Kicks(from(Party::FrontEnd)?, self.ring(ring)?), What::Signal)
         } else if let Some(ring) = &pattern.call {
             (Stream::Calls(from(Party::BackEnd)?, self.ring(ring)?), What::Signal)
+        } else if let Some(ring) = &pattern.error {
+            (Stream::Errors(from(Party::BackEnd)?, self.ring(ring)?), What::Signal)
         } else if let Some(closed) = &pattern.closed {
             let channel = self::channel(Some(closed))?;
             (Stream::Closes(from(Party::BackEnd)?, channel), What::Signal)

@@ -378,7 +378,7 @@ impl Link {
             let socket = self.socket_ref(channel);
             [Party::FrontEnd, Party::BackEnd]
                 .into_iter()
-                .all(|party| !socket.end_ref(party).is_open() && socket.queue_ref(party).is_empty())
+                .all(|party| !socket.end_ref(party).is_open() && socket.under_way(party).len() == 0)
         })
     }
 }

@@ -1,15 +1,13 @@
-//! What crosses the links: reading real peers, recording, holding, delivering, and doing what simulated peers want done.
+//! What comes onto the links: reading real peers, recording, and doing what simulated peers want done.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use super::link::Link;
-use super::peers::Sim;
 use super::run::Run;
-use crate::link::{Chunk, End, Frame, Incoming, Stream, Transit};
+use crate::link::{Cargo, Chunk, End, Frame, Incoming, Parcel, Transit};
 use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
-use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
-use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::sys::fd::{FdType, drain_event, fd_type, signal_event};
+use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Payload, ProtocolFeature, id};
 
 const DIALECT: Dialect = Dialect::VhostUser;
@@ -44,6 +42,7 @@ impl Run<'_> {
                         }
                     }
                 }
+                moved |= self.deliver_signals(LinkId(link));
             }
             if !moved {
                 return;
@@ -84,7 +83,7 @@ impl Run<'_> {
             End::Remote(stream) => (stream.queued_bytes(), stream.unsent_fds()),
             End::Absent | End::Local => (0, 0),
         };
-        bytes > QUEUED_BYTES_MAX || fds > QUEUED_FDS_MAX || socket.queue_ref(from).len() > TRANSIT_MAX
+        bytes > QUEUED_BYTES_MAX || fds > QUEUED_FDS_MAX || socket.under_way(from).len() > TRANSIT_MAX
     }
 
     /// Reads all that a peer has sent before it ended.
@@ -102,7 +101,7 @@ impl Run<'_> {
     }
 
     /// Reads what a peer has said before it closed, as far as there is room for it.
-    fn read_to_end(&mut self, link: LinkId, channel: Channel, party: Party) {
+    pub(super) fn read_to_end(&mut self, link: LinkId, channel: Channel, party: Party) {
         while self.read_stream(link, channel, party) && self.timeline.is_full().is_none() {}
     }
 
@@ -144,8 +143,9 @@ impl Run<'_> {
                     }
                     if half && between_real {
                         let peer = self.links[link.0].peer(party);
-                        self.record(Some(peer), Some(link), EventKind::HalfClosed { from: party, channel });
-                        self.links[link.0].socket(channel).push(party, Transit::EndOfSending);
+                        let seq = self.record(Some(peer), Some(link), EventKind::HalfClosed { from: party, channel });
+                        let transit = Transit::new(seq, Cargo::EndOfSending);
+                        self.links[link.0].socket(channel).push(party, transit);
                     } else {
                         self.close_side(link, channel, party, len);
                     }
@@ -173,7 +173,8 @@ impl Run<'_> {
 
     fn pass_raw(&mut self, link: LinkId, channel: Channel, from: Party, chunk: Chunk) {
         if !chunk.is_empty() {
-            self.links[link.0].socket(channel).push(from, Transit::Raw(chunk));
+            let transit = Transit::new(None, Cargo::Raw(chunk));
+            self.links[link.0].socket(channel).push(from, transit);
         }
     }
 
@@ -196,7 +197,7 @@ impl Run<'_> {
         link: LinkId,
         from: Party,
         message: Message,
-        chunk: Chunk,
+        mut chunk: Chunk,
         split: Vec<usize>,
         scripted: bool,
     ) -> Option<Seq> {
@@ -206,6 +207,7 @@ impl Run<'_> {
         {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
+        self.divert(link, from, &message, &mut chunk.fds);
         if !self.timeline.is_recorded() {
             self.links[link.0].note_kick(from, &message, &chunk.fds);
         }
@@ -235,13 +237,8 @@ impl Run<'_> {
         };
         let seq = self.record(Some(peer), Some(link), kind);
         let channel = message.channel;
-        let transit = Transit::Message {
-            seq,
-            message,
-            chunk,
-            split,
-            held_by: None,
-        };
+        let parcel = Parcel { message, chunk, split };
+        let transit = Transit::new(seq, Cargo::Message(parcel));
         self.links[link.0].socket(channel).push(from, transit);
         seq
     }
@@ -254,200 +251,14 @@ impl Run<'_> {
             return;
         }
         *socket.end(party) = End::Absent;
-        socket.push(party, Transit::Close);
-        self.record(
-            Some(peer),
-            Some(link),
-            EventKind::Closed {
-                from: party,
-                channel,
-                partial,
-            },
-        );
-    }
-
-    /// Delivers the oldest item from a party, unless a hold keeps it. True if something moved.
-    fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
-        let Some(first) = self.links[link.0].socket(channel).next(from) else {
-            return false;
-        };
-        if let Transit::Message { seq, held_by, .. } = first {
-            let (seq, held) = (*seq, held_by.clone());
-            if held.is_none()
-                && let Some(name) = self.hold_for(seq)
-            {
-                let socket = self.links[link.0].socket(channel);
-                if let Some(Transit::Message { held_by, .. }) = socket.next(from) {
-                    *held_by = Some(name.clone());
-                }
-                let peer = self.links[link.0].peer(from);
-                if let Some(message) = seq {
-                    self.record(Some(peer), Some(link), EventKind::Held { message, hold: name });
-                }
-                return false;
-            }
-            if held.is_some_and(|name| self.holds.iter().any(|h| h.name == name)) {
-                return false;
-            }
-        } else if matches!(first, Transit::Close)
-            && matches!(self.links[link.0].socket(channel).end(from.other()), End::Remote(s) if !s.is_flushed())
-        {
-            // what was sent before the close goes first
-            return false;
-        }
-        let Some(item) = self.links[link.0].socket(channel).pop(from) else {
-            return false;
-        };
-        match item {
-            Transit::Close => self.deliver_close(link, channel, from.other()),
-            Transit::Raw(chunk) => self.deliver_remote(link, channel, from.other(), chunk, &[]),
-            Transit::EndOfSending => {
-                if let End::Remote(stream) = self.links[link.0].socket(channel).end(from.other()) {
-                    stream.end_sending();
-                }
-                self.flush(link, channel, from.other());
-            }
-            Transit::Message {
-                seq,
-                message,
-                chunk,
-                split,
-                held_by,
-            } => {
-                if let (Some(_), Some(message)) = (held_by, seq) {
-                    let peer = self.links[link.0].peer(from);
-                    self.record(Some(peer), Some(link), EventKind::Released { message });
-                }
-                self.deliver(link, from, seq, message, chunk, &split);
-            }
-        }
-        true
-    }
-
-    fn hold_for(&self, seq: Option<Seq>) -> Option<String> {
-        let event = self.timeline.get(seq?)?;
-        let hold = self
-            .holds
-            .iter()
-            .find(|h| h.matcher.stream.has(event) && h.matcher.check(event).is_ok())?;
-        Some(hold.name.clone())
-    }
-
-    fn deliver(
-        &mut self,
-        link: LinkId,
-        from: Party,
-        seq: Option<Seq>,
-        message: Message,
-        mut chunk: Chunk,
-        split: &[usize],
-    ) {
-        let channel = message.channel;
-        let sets_channel = channel == Channel::Main
-            && from == Party::FrontEnd
-            && message.request == id::frontend::SET_BACKEND_REQ_FD
-            && !message.is_reply();
-        if sets_channel {
-            self.open_channel(link, &mut chunk.fds);
-        }
-        let to = from.other();
-        let peer = self.links[link.0].peer(to);
-        match self.links[link.0].socket(channel).end(to) {
-            // it closed before this could be delivered
-            End::Absent => {}
-            End::Local => match &mut self.peers[peer.0].sim {
-                Sim::Front(front) => {
-                    if message.request == id::frontend::GET_INFLIGHT_FD && channel == Channel::Main {
-                        front.keep_inflight(&message, std::mem::take(&mut chunk.fds));
-                    }
-                    if front.message(&message)
-                        && let Some(seq) = seq
-                    {
-                        self.claimed.insert(seq);
-                    }
-                }
-                Sim::Back(back) => back.message(message, chunk.fds),
-                Sim::None => {}
-            },
-            End::Remote(_) => self.deliver_remote(link, channel, to, chunk, split),
-        }
-    }
-
-    fn deliver_remote(&mut self, link: LinkId, channel: Channel, to: Party, chunk: Chunk, split: &[usize]) {
-        if let End::Remote(stream) = self.links[link.0].socket(channel).end(to) {
-            stream.queue(chunk, split);
-        }
-        self.flush(link, channel, to);
-    }
-
-    fn flush(&mut self, link: LinkId, channel: Channel, to: Party) {
-        let End::Remote(stream) = self.links[link.0].socket(channel).end(to) else {
-            return;
-        };
-        if stream.flush().is_err() {
-            // what it said before it closed is in the socket still
-            self.read_to_end(link, channel, to);
-            if !self.is_blocked(link, channel, to) {
-                self.close_side(link, channel, to, 0);
-            }
-        }
-    }
-
-    fn deliver_close(&mut self, link: LinkId, channel: Channel, to: Party) {
-        let party = to.other();
-        if !self.peers[self.links[link.0].peer(party).0].spec.is_simulated() {
-            // what it said before it could know; a socket closed with something unread would end with an error
-            self.read_stream(link, channel, to);
-        }
-        // dropping a real peer's socket is how it learns of it
-        *self.links[link.0].socket(channel).end(to) = End::Absent;
-        if channel == Channel::Main {
-            // the channel does not outlive its connection
-            self.links[link.0].channel.clear();
-            self.links[link.0].channel_end = None;
-        }
-    }
-
-    /// The front-end passes one end of the channel: puts the harness between the two.
-    fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
-        let Link {
-            main,
+        let closed = EventKind::Closed {
+            from: party,
             channel,
-            channel_end,
-            ..
-        } = &mut self.links[link.0];
-        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
-        if fds.is_empty() && !matches!(main.front, End::Local) {
-            // nothing is passed, so nothing changes
-            return;
-        }
-        match (&main.front, &main.back) {
-            (End::Local, End::Local) => {
-                channel.clear();
-                (channel.front, channel.back) = (End::Local, End::Local);
-            }
-            (End::Local, _) => {
-                channel.clear();
-                channel.front = End::Local;
-                channel.back = channel_end.take().map(remote).unwrap_or_default();
-            }
-            (_, End::Local) => {
-                channel.clear();
-                channel.back = End::Local;
-                channel.front = fds.pop().map(remote).unwrap_or_default();
-            }
-            _ => {
-                // the first is what receivers take; something else than a socket is passed as it is
-                if fd_type(fds[0].as_fd()) == FdType::Socket
-                    && let Ok((ours, passed)) = socket_pair()
-                {
-                    let theirs = std::mem::replace(&mut fds[0], passed);
-                    channel.clear();
-                    channel.front = remote(theirs);
-                    channel.back = remote(ours);
-                }
-            }
-        }
+            partial,
+        };
+        let seq = self.record(Some(peer), Some(link), closed);
+        let socket = self.links[link.0].socket(channel);
+        socket.push(party, Transit::new(seq, Cargo::Close));
     }
 
     fn perform(&mut self, peer: PeerId, output: Output) {
@@ -458,14 +269,8 @@ impl Run<'_> {
                     self.send(link, peer, outgoing);
                 }
             }
-            Output::Kick { ring, fd } => {
-                self.record(Some(peer), link, EventKind::Kick { ring, count: 1 });
-                self.signal(peer, fd.as_fd());
-            }
-            Output::Call { ring, fd } => {
-                self.record(Some(peer), link, EventKind::Call { ring, count: 1 });
-                self.signal(peer, fd.as_fd());
-            }
+            Output::Kick { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Kick, ring),
+            Output::Call { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Call, ring),
             Output::Close(channel) => {
                 if let Some(link) = link {
                     self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
@@ -481,11 +286,22 @@ impl Run<'_> {
         }
     }
 
-    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd) {
+    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd, kind: SignalKind, ring: u16) {
+        let link = self.peers[peer.0].link;
+        let relayed = self.is_relayed(peer, kind);
+        if !relayed {
+            let event = match kind {
+                SignalKind::Kick => EventKind::Kick { ring, count: 1 },
+                _ => EventKind::Call { ring, count: 1 },
+            };
+            self.record(Some(peer), link, event);
+        }
         if let Err(error) = signal_event(fd) {
-            let link = self.peers[peer.0].link;
             let what = format!("the other side's descriptor cannot be signalled: {error}");
             self.record(Some(peer), link, EventKind::Fault { what });
+        }
+        if let (true, Some(link)) = (relayed, link) {
+            self.take_signals(link);
         }
     }
 
@@ -534,6 +350,7 @@ impl Run<'_> {
         };
         if let Some(front) = link.map(|l| self.links[l.0].front)
             && !self.peers[front.0].spec.is_simulated()
+            && !self.is_relayed(peer, SignalKind::Kick)
         {
             // a simulated front-end's kick is on the timeline already
             self.record(Some(front), link, EventKind::Kick { ring, count });
@@ -553,6 +370,7 @@ impl Run<'_> {
         let link = self.peers[peer.0].link;
         if let Some(back) = link.map(|l| self.links[l.0].back)
             && !self.peers[back.0].spec.is_simulated()
+            && !self.is_relayed(peer, SignalKind::Call)
         {
             self.record(Some(back), link, EventKind::Call { ring, count });
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
+use super::control::{Control, HoldState};
 use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
@@ -48,13 +49,6 @@ const F_INDIRECT_DESC: u64 = 1 << 28;
 /// Bits of a device type.
 const F_DEVICE_BITS: u64 = (1 << 24) - 1;
 
-/// A hold that is in force.
-#[derive(Debug)]
-pub(super) struct HoldState {
-    pub(super) name: String,
-    pub(super) matcher: Matcher,
-}
-
 /// A `never` that is in force.
 #[derive(Debug)]
 pub(super) struct Never {
@@ -74,6 +68,8 @@ pub(super) struct Run<'a> {
     pub(super) bindings: Bindings,
     pub(super) tracks: Vec<Track<'a>>,
     pub(super) holds: Vec<HoldState>,
+    /// What else the script wants done on the links.
+    pub(super) controls: Vec<Control>,
     pub(super) nevers: Vec<Never>,
     /// Messages that are a simulated front-end's own affair: expectations do not see them.
     pub(super) claimed: BTreeSet<Seq>,
@@ -95,6 +91,8 @@ pub(super) struct Run<'a> {
     pub(super) monitored: Seq,
     /// Links of which the monitor knows who is at their ends.
     pub(super) links_watched: usize,
+    /// What ends the run, found where nobody could be told.
+    pub(super) stop: Option<Box<Stop>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +103,7 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    Signal(LinkId, u64),
     Thread(usize),
     Gate,
     Interrupt,
@@ -141,6 +140,7 @@ impl<'a> Run<'a> {
             bindings: Bindings::default(),
             tracks: vec![Track::main(&plan.scenario.steps)],
             holds: Vec::new(),
+            controls: Vec::new(),
             nevers: Vec::new(),
             claimed: BTreeSet::new(),
             timers: Vec::new(),
@@ -154,6 +154,7 @@ impl<'a> Run<'a> {
             monitor,
             monitored: Seq::default(),
             links_watched: 0,
+            stop: None,
         })
     }
 
@@ -186,7 +187,7 @@ impl<'a> Run<'a> {
             wake = wake.min(now.plus_ms(DIAL_INTERVAL_MS));
         }
         let pieces = self.streams_with_pieces();
-        if !pieces.is_empty() {
+        if self.repeat_signals() || !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
         if self.looks_at_threads() {
@@ -237,6 +238,7 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::Signal(link, id) => drop(self.take_signal(link, id)),
             Token::Thread(at) => self.thread_changed(at),
             Token::Save => {
                 signal::take_save();
@@ -252,6 +254,9 @@ impl<'a> Run<'a> {
             interests.push(Interest { fd, read, write, token });
         };
         for (i, link) in self.links.iter().enumerate() {
+            for relay in link.relays.iter() {
+                add(relay.source(), true, false, Token::Signal(LinkId(i), relay.id));
+            }
             for channel in Channel::ALL {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
@@ -316,6 +321,9 @@ impl<'a> Run<'a> {
 
     /// What must hold at every moment.
     fn check_always(&mut self) -> Result<()> {
+        if let Some(stop) = self.stop.take() {
+            return Err(stop);
+        }
         self.check_monitor()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);

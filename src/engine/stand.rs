@@ -247,6 +247,7 @@ impl Run<'_> {
         state.main.clear();
         state.channel.clear();
         state.channel_end = None;
+        state.relays.clear();
         state.xen = false;
         state.awaited = true;
         for (peer, party) in [(front, Party::FrontEnd), (back, Party::BackEnd)] {

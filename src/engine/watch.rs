@@ -36,6 +36,14 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// From here on what arrives on a link is not what the timeline says. What came before is judged still.
+    pub(super) fn disturbed(&mut self, link: LinkId) {
+        if let Err(stop) = self.check_monitor() {
+            self.stop.get_or_insert(stop);
+        }
+        self.monitor.disturbed(link);
+    }
+
     /// What was allowed and never happened: the scenario says more than it needs.
     pub(super) fn unneeded(&self) -> Option<String> {
         let ids: Vec<&str> = self.monitor.never_happened().collect();

@@ -18,6 +18,8 @@ pub enum Stream {
     Kicks(PeerId, u16),
     /// Calls of a ring.
     Calls(PeerId, u16),
+    /// Errors of a ring.
+    Errors(PeerId, u16),
     /// A peer's closing of a socket.
     Closes(PeerId, Channel),
     /// The end of a peer's process.
@@ -33,6 +35,7 @@ impl Stream {
             Stream::Messages(peer, _)
             | Stream::Kicks(peer, _)
             | Stream::Calls(peer, _)
+            | Stream::Errors(peer, _)
             | Stream::Closes(peer, _)
             | Stream::Exits(peer)
             | Stream::Qmp(peer) => peer,
@@ -49,6 +52,7 @@ impl Stream {
             (Stream::Messages(_, channel), EventKind::Malformed { channel: on, .. }) => *on == channel,
             (Stream::Kicks(_, ring), EventKind::Kick { ring: r, .. }) => *r == ring,
             (Stream::Calls(_, ring), EventKind::Call { ring: r, .. }) => *r == ring,
+            (Stream::Errors(_, ring), EventKind::RingError { ring: r }) => *r == ring,
             (Stream::Closes(_, channel), EventKind::Closed { channel: on, .. }) => *on == channel,
             (Stream::Exits(_), EventKind::Exited { .. }) => true,
             (Stream::Qmp(_), EventKind::Qmp { .. }) => true,
@@ -256,6 +260,7 @@ impl fmt::Display for Matcher {
             (What::Reply(_, name), _) => write!(f, "reply to {name}")?,
             (What::Signal, Stream::Kicks(_, ring)) => write!(f, "kick ring={ring}")?,
             (What::Signal, Stream::Calls(_, ring)) => write!(f, "call ring={ring}")?,
+            (What::Signal, Stream::Errors(_, ring)) => write!(f, "error ring={ring}")?,
             (What::Signal, Stream::Closes(_, channel)) => write!(f, "closed {channel}")?,
             (What::Signal, _) => f.write_str("anything")?,
             (What::Exit(ExitMatch::Any), _) => f.write_str("ended")?,

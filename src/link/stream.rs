@@ -92,6 +92,8 @@ pub struct Stream {
     out_fds: usize,
     /// What is queued is the last.
     ending: bool,
+    /// Pieces are gathered, to be sent in one.
+    gathers: bool,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,28 @@ impl Stream {
             out_bytes: 0,
             out_fds: 0,
             ending: false,
+            gathers: false,
         })
+    }
+
+    /// From here on nothing is sent: what is queued is gathered, until [`Stream::send_gathered`].
+    pub fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Makes one piece of all that was gathered and no descriptors come between. `flush` sends it.
+    pub fn send_gathered(&mut self) {
+        self.gathers = false;
+        let mut pieces: VecDeque<Piece> = VecDeque::new();
+        for piece in std::mem::take(&mut self.out) {
+            match pieces.back_mut() {
+                Some(before) if before.sent == 0 && piece.fds.is_empty() && !piece.apart => {
+                    before.bytes.extend(piece.bytes);
+                }
+                _ => pieces.push_back(piece),
+            }
+        }
+        self.out = pieces;
     }
 
     /// Reads what is there: whole messages, what is none, or the end.
@@ -195,6 +218,9 @@ impl Stream {
 
     /// Sends what is queued, as far as there is room. An error means that the other side is gone.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.gathers {
+            return Ok(());
+        }
         while let Some(piece) = self.out.front_mut() {
             if piece.apart && piece.sent == 0 && !is_drained(self.socket.as_fd()) {
                 return Ok(());

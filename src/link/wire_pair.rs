@@ -25,22 +25,33 @@ impl End {
     }
 }
 
-/// A message, or a close, on its way from one end to the other.
+/// Something on its way from one end to the other.
 #[derive(Debug)]
-pub enum Transit {
+pub struct Transit {
+    /// Its event; `None` if the timeline is full.
+    pub seq: Option<Seq>,
+    /// What keeps it, or has kept it.
+    pub kept: Option<Kept>,
+    /// What it is.
+    pub cargo: Cargo,
+}
+
+/// What keeps something on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// The hold of that name.
+    By(String),
+    /// That control of the script, until something else has arrived.
+    Behind(usize),
+    /// Nothing any more.
+    Free,
+}
+
+/// A message, what is none, or an end.
+#[derive(Debug)]
+pub enum Cargo {
     /// A message.
-    Message {
-        /// Its event; `None` if the timeline is full.
-        seq: Option<Seq>,
-        /// As decoded, for the holds.
-        message: Message,
-        /// All bytes, header included, and what is attached, exactly as they came.
-        chunk: Chunk,
-        /// Offsets at which it is to be cut when it is sent.
-        split: Vec<usize>,
-        /// The hold that keeps it.
-        held_by: Option<String>,
-    },
+    Message(Parcel),
     /// What is no message, or only the beginning of one.
     Raw(Chunk),
     /// The sender sends nothing more, and still reads.
@@ -49,11 +60,38 @@ pub enum Transit {
     Close,
 }
 
+/// A message and all that belongs to it.
+#[derive(Debug)]
+pub struct Parcel {
+    /// As decoded.
+    pub message: Message,
+    /// All bytes, header included, and what is attached, exactly as they came.
+    pub chunk: Chunk,
+    /// Offsets at which it is to be cut when it is sent.
+    pub split: Vec<usize>,
+}
+
 impl Transit {
-    fn fds(&self) -> usize {
-        match self {
-            Transit::Message { chunk, .. } | Transit::Raw(chunk) => chunk.fds.len(),
-            Transit::EndOfSending | Transit::Close => 0,
+    /// Something that nothing keeps.
+    pub fn new(seq: Option<Seq>, cargo: Cargo) -> Self {
+        Self { seq, kept: None, cargo }
+    }
+
+    /// Whether it is the close of the socket.
+    pub fn is_close(&self) -> bool {
+        matches!(self.cargo, Cargo::Close)
+    }
+
+    /// Whether it is a message. What is none never overtakes anything.
+    pub fn is_message(&self) -> bool {
+        matches!(self.cargo, Cargo::Message(_))
+    }
+
+    /// Descriptors attached.
+    pub fn fds(&self) -> usize {
+        match &self.cargo {
+            Cargo::Message(Parcel { chunk, .. }) | Cargo::Raw(chunk) => chunk.fds.len(),
+            Cargo::EndOfSending | Cargo::Close => 0,
         }
     }
 }
@@ -96,14 +134,22 @@ impl Socket {
         self.queue(from).push_back(transit);
     }
 
-    /// What is next to be delivered from a party.
-    pub fn next(&mut self, from: Party) -> Option<&mut Transit> {
-        self.queue(from).front_mut()
+    /// What is on its way from a party, at a place in the queue; the next one to be delivered stands at 0.
+    pub fn at(&mut self, from: Party, place: usize) -> Option<&mut Transit> {
+        self.queue(from).get_mut(place)
     }
 
-    /// Takes what is next to be delivered from a party.
-    pub fn pop(&mut self, from: Party) -> Option<Transit> {
-        let transit = self.queue(from).pop_front()?;
+    /// What is on its way from a party, the next one to be delivered first.
+    pub fn under_way(&self, from: Party) -> impl ExactSizeIterator<Item = &Transit> {
+        match from {
+            Party::FrontEnd => self.from_front.iter(),
+            Party::BackEnd => self.from_back.iter(),
+        }
+    }
+
+    /// Takes what is on its way from a party out of the queue.
+    pub fn take(&mut self, from: Party, place: usize) -> Option<Transit> {
+        let transit = self.queue(from).remove(place)?;
         self.fds -= transit.fds();
         Some(transit)
     }
@@ -121,14 +167,6 @@ impl Socket {
         match from {
             Party::FrontEnd => &mut self.from_front,
             Party::BackEnd => &mut self.from_back,
-        }
-    }
-
-    /// What is on its way from a party, to look at.
-    pub fn queue_ref(&self, from: Party) -> &VecDeque<Transit> {
-        match from {
-            Party::FrontEnd => &self.from_front,
-            Party::BackEnd => &self.from_back,
         }
     }
 

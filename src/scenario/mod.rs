@@ -10,6 +10,7 @@ pub mod eval;
 mod expand;
 mod files;
 pub mod from_trace;
+pub mod link_steps;
 pub mod load;
 pub mod model;
 pub mod plan;

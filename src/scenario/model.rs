@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::link_steps::{Alter, Hold, Inject, Join, Meddle, Reorder, Signals, Split};
 use super::scalar::{Bytes, Duration, FieldMatch, Node, Num, Ordered, Size};
 use super::span::At;
 
@@ -301,13 +302,27 @@ pub enum Step {
     Barrier(At<String>),
     /// Runs a fragment.
     Use(Use),
-    /// From here on, what matches waits on the link until it is released, and what comes after it on the same stream too.
+    /// From here on, what matches waits on the link until it is released, and what comes after it on the same socket too.
     Hold(Box<Hold>),
     /// Lets what a hold keeps go on, a message or a thread, and ends the hold.
     Release(At<String>),
+    /// What matches next never arrives.
+    Drop(Box<Meddle>),
+    /// What matches next arrives twice.
+    Duplicate(Box<Meddle>),
+    /// What matches next is overtaken by what comes after it.
+    Reorder(Box<Reorder>),
+    /// What matches next waits, to arrive in one piece with a later message.
+    Join(Box<Join>),
+    /// What matches next arrives in pieces, each sent once the one before it has been read.
+    Split(Box<Split>),
+    /// What matches next arrives as something else.
+    Alter(Box<Alter>),
+    /// Something arrives at a peer that the other one never sent, ahead of all that waits on the link.
+    Inject(Box<Inject>),
     /// From here on, a thread of a peer's process stops at a certain point until it is released.
     HoldThread(Box<HoldThread>),
-    /// Waits until the thread of that `hold_thread` is held.
+    /// Waits until that hold keeps something, or the thread of that `hold_thread` is held.
     UntilHeld(At<String>),
     /// Waits until every thread of a peer's process sleeps, or is held: it has done all that it can with what it was given.
     UntilIdle(At<String>),
@@ -381,6 +396,10 @@ pub struct Connect {
     pub from: At<String>,
     /// The back-end.
     pub to: At<String>,
+    /// Notifications that go through the harness from here on, so that each is an event that can be held, dropped, repeated. Others go
+    /// from peer to peer.
+    #[serde(default)]
+    pub relay: Vec<At<Signals>>,
     /// Limit for this step; default: the scenario's.
     #[serde(default)]
     pub within: Option<At<Duration>>,
@@ -518,7 +537,7 @@ pub struct Reply {
     pub split: Vec<At<Num>>,
 }
 
-/// What may be met on the timeline. Exactly one of `message`, `reply_to`, `kick`, `call`, `closed`, `exits`, `event`.
+/// What may be met on the timeline. Exactly one of `message`, `reply_to`, `kick`, `call`, `error`, `closed`, `exits`, `event`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pattern {
@@ -540,6 +559,9 @@ pub struct Pattern {
     /// A call of this ring.
     #[serde(default)]
     pub call: Option<At<Num>>,
+    /// An error of this ring.
+    #[serde(default)]
+    pub error: Option<At<Num>>,
     /// The peer closed this socket: `main` or `backend`.
     #[serde(default)]
     pub closed: Option<At<String>>,
@@ -608,17 +630,6 @@ pub struct Use {
     /// Its parameters.
     #[serde(default)]
     pub with: Ordered<At<Node>>,
-}
-
-/// `hold`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hold {
-    /// The hold's name, for `release`.
-    #[serde(rename = "as")]
-    pub name: At<String>,
-    /// What it keeps: a message or a reply, from a peer.
-    pub when: Pattern,
 }
 
 /// `hold_thread`.

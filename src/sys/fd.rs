@@ -18,6 +18,22 @@ pub fn eventfd() -> io::Result<OwnedFd> {
     Ok(event.into())
 }
 
+/// A new eventfd, blocking or not as another one is.
+pub fn eventfd_like(other: BorrowedFd) -> io::Result<OwnedFd> {
+    let status = OFlag::from_bits_retain(fcntl(other, FcntlArg::F_GETFL)?);
+    let flags = if status.contains(OFlag::O_NONBLOCK) {
+        EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK
+    } else {
+        EfdFlags::EFD_CLOEXEC
+    };
+    Ok(EventFd::from_value_and_flags(0, flags)?.into())
+}
+
+/// Whether there is something to read.
+pub fn is_readable(fd: BorrowedFd) -> io::Result<bool> {
+    is_ready(fd, PollFlags::POLLIN)
+}
+
 /// Adds 1 to an eventfd, or writes 8 bytes to a pipe. A full counter or pipe is as good as signalled.
 ///
 /// The descriptor may be shared with a peer that made it blocking and filled it, so it is written only when it has room.

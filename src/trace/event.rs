@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::meddling::Meddling;
 use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
 use crate::sys::fd::FdType;
@@ -74,17 +75,24 @@ pub enum EventKind {
         /// The first bytes.
         bytes: Vec<u8>,
     },
-    /// A hold keeps the message of that event.
+    /// A hold keeps the message, close or signal of that event.
     Held {
         /// Which.
         message: Seq,
         /// The hold's name.
         hold: String,
     },
-    /// A held message goes on.
+    /// What was held goes on.
     Released {
         /// Which.
         message: Seq,
+    },
+    /// The script took a hand in what crosses the link: what arrives is not what was sent.
+    Meddled {
+        /// The event of what was sent; none if nothing was.
+        of: Option<Seq>,
+        /// What becomes of it.
+        how: Meddling,
     },
     /// The front-end signalled a ring's kick eventfd.
     Kick {
@@ -189,6 +197,7 @@ impl fmt::Display for EventKind {
             }
             EventKind::Held { hold, .. } => write!(f, "held by `{hold}`"),
             EventKind::Released { .. } => write!(f, "released"),
+            EventKind::Meddled { how, .. } => write!(f, "{how}"),
             EventKind::Kick { ring, count: 1 } => write!(f, "kick ring={ring}"),
             EventKind::Kick { ring, count } => write!(f, "kick ring={ring} x{count}"),
             EventKind::Call { ring, count: 1 } => write!(f, "call ring={ring}"),

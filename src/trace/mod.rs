@@ -4,7 +4,9 @@
 pub mod diff;
 mod event;
 pub mod file;
+mod meddling;
 mod timeline;
 
 pub use event::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
+pub use meddling::{Injected, Meddling, SignalKind};
 pub use timeline::Timeline;

@@ -180,14 +180,19 @@ impl Timeline {
 
     /// What happened, and to which message if it is about an earlier one.
     fn what(&self, event: &Event) -> String {
-        let (EventKind::Held { message, .. } | EventKind::Released { message }) = &event.kind else {
+        let (EventKind::Held { message: of, .. }
+        | EventKind::Released { message: of }
+        | EventKind::Meddled { of: Some(of), .. }) = &event.kind
+        else {
             return event.kind.to_string();
         };
-        let message = self.get(*message).and_then(|e| e.kind.message());
-        let name = message.map_or_else(String::new, |m| {
-            let reply = if m.is_reply() { "reply to " } else { "" };
-            format!(": {reply}{}", m.name())
-        });
+        let name = self
+            .get(*of)
+            .map_or_else(String::new, |event| match event.kind.message() {
+                Some(m) if m.is_reply() => format!(": reply to {}", m.name()),
+                Some(m) => format!(": {}", m.name()),
+                None => format!(": {}", event.kind),
+            });
         format!("{}{name}", event.kind)
     }
 

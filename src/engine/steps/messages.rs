@@ -161,7 +161,7 @@ impl Run<'_> {
         Ok(true)
     }
 
-    fn field_values(&self, fields: &Ordered<At<Node>>, space: FeatureSpace) -> Result<Vec<(String, Value)>> {
+    pub(super) fn field_values(&self, fields: &Ordered<At<Node>>, space: FeatureSpace) -> Result<Vec<(String, Value)>> {
         let one = |(name, node): (&At<String>, &At<Node>)| {
             let value = eval_node(node, &self.bindings)?;
             let value = to_value(&value, space).map_err(|e| Stop::wrong(Diagnostic::error(e).at(node.span)))?;
@@ -170,13 +170,14 @@ impl Run<'_> {
         fields.iter().map(one).collect()
     }
 
-    fn offsets(&self, split: &[At<Num>]) -> Result<Vec<usize>> {
+    pub(super) fn offsets(&self, split: &[At<Num>]) -> Result<Vec<usize>> {
         let one = |n: &At<Num>| Ok(usize::try_from(eval_num(n, &self.bindings)?).unwrap_or(usize::MAX));
         split.iter().map(one).collect()
     }
 }
 
-fn make_fd(kind: FdKind, span: Span) -> Result<OwnedFd> {
+/// A descriptor of a kind.
+pub(in super::super) fn make_fd(kind: FdKind, span: Span) -> Result<OwnedFd> {
     let made = match kind {
         FdKind::Memfd => make::memfd("vuh", MEMFD_BYTES),
         FdKind::Eventfd => make::eventfd(),

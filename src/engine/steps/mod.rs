@@ -1,5 +1,6 @@
 //! The steps: how each begins, what it waits for, and when it is done.
 
+mod control;
 mod data;
 mod expect;
 mod messages;
@@ -9,10 +10,11 @@ mod replay;
 mod setup;
 mod threads;
 
+use super::control::Act;
 use super::failure::{Result, Stop};
 use super::patterns::channel;
 use super::resolve::Player;
-use super::run::{HoldState, Never, Run};
+use super::run::{Never, Run};
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
 use crate::judge::verdict::FailKind;
@@ -25,7 +27,9 @@ use crate::sys::clock::Moment;
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
 use crate::wire::Party;
 
+use control::signal_kind;
 pub(super) use data::{Delivery, Submitted};
+pub(super) use messages::make_fd;
 use replay::Replaying;
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
@@ -117,6 +121,13 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Barrier(_) => "barrier",
         Step::Use(_) => "use",
         Step::Hold(_) => "hold",
+        Step::Drop(_) => "drop",
+        Step::Duplicate(_) => "duplicate",
+        Step::Reorder(_) => "reorder",
+        Step::Join(_) => "join",
+        Step::Split(_) => "split",
+        Step::Alter(_) => "alter",
+        Step::Inject(_) => "inject",
         Step::Release(_) => "release",
         Step::HoldThread(_) => "hold_thread",
         Step::UntilHeld(_) => "until_held",
@@ -182,6 +193,8 @@ impl<'a> Run<'a> {
                 let back = self.peer(&connect.to.value, connect.to.span)?;
                 let link = self.link_between(front, back);
                 self.begin_connection(link, span)?;
+                let relay = connect.relay.iter().map(|kind| signal_kind(kind.value));
+                self.links[link.0].relays.wanted = relay.collect();
                 return Ok(Waiting::Connection(link));
             }
             Step::Setup(setup) => return self.begin_setup(setup),
@@ -213,13 +226,20 @@ impl<'a> Run<'a> {
                 self.tracks[at].barrier = Some(name.value.clone());
                 return Ok(Waiting::Barrier);
             }
-            Step::Hold(hold) => {
-                let matcher = self.matcher(&hold.when, span)?;
-                self.holds.push(HoldState {
-                    name: hold.name.value.clone(),
-                    matcher,
-                });
+            Step::Hold(hold) => self.hold_step(hold, span)?,
+            Step::Drop(what) => {
+                let often = (what.times.as_ref(), what.always);
+                self.control("drop", span, &what.when, often, Act::Drop)?;
             }
+            Step::Duplicate(what) => {
+                let often = (what.times.as_ref(), what.always);
+                self.control("duplicate", span, &what.when, often, Act::Duplicate)?;
+            }
+            Step::Reorder(reorder) => self.reorder_step(reorder, span)?,
+            Step::Join(join) => self.join_step(join, span)?,
+            Step::Split(split) => self.split_step(split, span)?,
+            Step::Alter(alter) => self.alter_step(alter, span)?,
+            Step::Inject(inject) => self.inject_step(inject, span)?,
             Step::Release(name) => {
                 self.holds.retain(|h| h.name != name.value);
                 return Ok(self.begin_let_go(&name.value));

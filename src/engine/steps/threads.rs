@@ -160,7 +160,7 @@ impl Run<'_> {
 
     pub(super) fn poll_held(&mut self, span: Span, name: &str) -> Result<bool> {
         let Some(at) = self.threads.iter().position(|hold| hold.name == *name) else {
-            return Err(Stop::harness(format!("no thread is held by `{name}`"), span));
+            return Ok(self.is_holding(name));
         };
         match self.threads[at].thread.state() {
             HoldState::Held(_) => {
@@ -225,11 +225,16 @@ impl Run<'_> {
     }
 
     /// Whether something is on its way to a peer that it cannot have seen.
-    fn has_unsent(&self, peer: PeerId) -> bool {
+    fn has_unsent(&mut self, peer: PeerId) -> bool {
         let state = &self.peers[peer.0];
-        let Some(link) = state.link else { return false };
+        let (Some(link), party) = (state.link, state.spec.party) else {
+            return false;
+        };
+        if self.has_signals_for(link, party) {
+            return true;
+        }
         crate::wire::Channel::ALL.into_iter().any(|channel| {
-            let end = self.links[link.0].socket_ref(channel).end_ref(state.spec.party);
+            let end = self.links[link.0].socket_ref(channel).end_ref(party);
             matches!(end, crate::link::End::Remote(stream) if stream.wants_write() || stream.waits_for_reader())
         })
     }
@@ -250,7 +255,13 @@ impl Run<'_> {
     pub(super) fn hold_waits_for(&self, name: &str) -> String {
         let hold = self.threads.iter().find(|hold| hold.name == *name);
         hold.map_or_else(
-            || format!("the thread of `{name}`"),
+            || {
+                let hold = self.holds.iter().find(|hold| hold.name == *name);
+                hold.map_or_else(
+                    || format!("something that `{name}` keeps"),
+                    |hold| hold.matcher.to_string(),
+                )
+            },
             |hold| format!("{} {}", hold.what, hold.when),
         )
     }

@@ -62,6 +62,22 @@ fn a_message_split_at_every_byte_is_put_together() {
 }
 
 /// Broken: a header that cannot be framed takes memory, or what follows it is lost.
+/// Broken: two messages that are to arrive in one piece can be read one after the other.
+#[test]
+fn gathered_messages_are_one_piece() {
+    let (mut a, b) = pair();
+    a.gather();
+    a.queue(Chunk::new(message(1, b"x"), vec![eventfd().unwrap()]), &[]);
+    a.flush().unwrap();
+    a.queue(Chunk::new(message(2, b"yz"), Vec::new()), &[]);
+    assert!(receive(b.as_fd(), &mut [0; 1]).unwrap().is_none());
+    a.send_gathered();
+    assert_eq!(a.out.len(), 1);
+    a.flush().unwrap();
+    let received = receive(b.as_fd(), &mut [0; 100]).unwrap().unwrap();
+    assert_eq!((received.len, received.fds.len()), (27, 1));
+}
+
 #[test]
 fn a_size_of_4_gib_takes_no_memory_and_what_follows_comes_raw() {
     let (mut a, mut b) = pair();

@@ -104,7 +104,15 @@ fn with_number(payload: Payload, value: u64) -> Result<Payload, FieldError> {
     })
 }
 
-/// The payload with some fields replaced.
+/// The payload with its main field replaced: by a number, or bytes where that is what it carries.
+pub fn with_value(payload: Payload, value: &Value) -> Result<Payload, FieldError> {
+    match value {
+        Value::U64(number) => with_number(payload, *number),
+        other => with_fields(&payload, &[("value".to_owned(), other.clone())]),
+    }
+}
+
+/// The payload with some fields replaced; `regions[0].size` is a field of an element.
 pub fn with_fields(payload: &Payload, changes: &[(String, Value)]) -> Result<Payload, FieldError> {
     let mut fields: Vec<(String, Value)> = payload
         .fields()
@@ -112,6 +120,10 @@ pub fn with_fields(payload: &Payload, changes: &[(String, Value)]) -> Result<Pay
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     for (name, value) in changes {
+        if let Some(inner) = element(&mut fields, name) {
+            *inner = value.clone();
+            continue;
+        }
         match fields.iter_mut().find(|(field, _)| field == name) {
             Some(field) => field.1 = value.clone(),
             // not a field of this layout: let `build` say so
@@ -119,4 +131,42 @@ pub fn with_fields(payload: &Payload, changes: &[(String, Value)]) -> Result<Pay
         }
     }
     Payload::build(payload.layout(), &fields)
+}
+
+/// The field of an element that a path like `regions[0].size` leads to.
+fn element<'f>(fields: &'f mut [(String, Value)], path: &str) -> Option<&'f mut Value> {
+    let (list, rest) = path.split_once('[')?;
+    let (index, inner) = rest.split_once("].")?;
+    let index: usize = index.parse().ok()?;
+    let (_, Value::List(records)) = fields.iter_mut().find(|(name, _)| name == list)? else {
+        return None;
+    };
+    let record = records.get_mut(index)?;
+    record
+        .iter_mut()
+        .find(|(name, _)| name == inner)
+        .map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{MemRegion, MemTable};
+
+    /// Broken: a region of a memory table cannot be altered alone.
+    #[test]
+    fn a_field_of_an_element_is_replaced() {
+        let regions = vec![MemRegion::default(), MemRegion::default()];
+        let table = Payload::MemTable(MemTable {
+            regions,
+            ..MemTable::default()
+        });
+        let change = ("regions[1].size".to_owned(), Value::U64(7));
+        let Payload::MemTable(table) = with_fields(&table, &[change]).unwrap() else {
+            panic!("another layout");
+        };
+        assert_eq!((table.regions[0].size, table.regions[1].size), (0, 7));
+        let beyond = ("regions[2].size".to_owned(), Value::U64(7));
+        assert!(with_fields(&Payload::MemTable(table), &[beyond]).is_err());
+    }
 }

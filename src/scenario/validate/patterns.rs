@@ -10,13 +10,14 @@ use super::peers::{Peer, virtio};
 use super::{Cx, Kinds};
 
 /// What a pattern is about, and where it says so.
-fn kinds(pattern: &Pattern) -> Vec<(&'static str, Span)> {
+pub(super) fn kinds(pattern: &Pattern) -> Vec<(&'static str, Span)> {
     let place = |text: &Option<At<String>>| text.as_ref().map(|t| t.span);
     [
         ("message", place(&pattern.message)),
         ("reply_to", place(&pattern.reply_to)),
         ("kick", pattern.kick.as_ref().map(|k| k.span)),
         ("call", pattern.call.as_ref().map(|c| c.span)),
+        ("error", pattern.error.as_ref().map(|e| e.span)),
         ("closed", place(&pattern.closed)),
         (
             "exits",
@@ -86,7 +87,7 @@ impl<'a> Cx<'a> {
             [] => self.report(
                 Diagnostic::error("the pattern does not say what is to come")
                     .at(place)
-                    .help("one of: message, reply_to, kick, call, closed, exits, event"),
+                    .help("one of: message, reply_to, kick, call, error, closed, exits, event"),
             ),
             [_] => {}
             [(first, at), (second, again), ..] => self.report(
@@ -151,6 +152,9 @@ impl<'a> Cx<'a> {
         }
         if pattern.call.is_some() && peer.party == Party::FrontEnd {
             self.report(wrong("calls", Party::BackEnd));
+        }
+        if pattern.error.is_some() && peer.party == Party::FrontEnd {
+            self.report(wrong("signals errors of a ring", Party::BackEnd));
         }
         if pattern.exits.is_some() {
             self.actor(name, "exits", None, Kinds::Process);

@@ -56,7 +56,14 @@ impl<'a> Cx<'a> {
                     self.steps(track);
                 }
             }
-            Step::Hold(hold) => self.pattern(&hold.when, place, false),
+            Step::Hold(hold) => self.crossing("hold", &hold.when, place, &[]),
+            Step::Drop(what) => self.meddle("drop", what, place),
+            Step::Duplicate(what) => self.meddle("duplicate", what, place),
+            Step::Reorder(reorder) => self.reorder(reorder, place),
+            Step::Join(join) => self.join(join, place),
+            Step::Split(split) => self.split(split, place),
+            Step::Alter(alter) => self.alter(alter, place),
+            Step::Inject(inject) => self.inject(inject, place),
             Step::HoldThread(hold) => self.hold_thread(hold, place),
             Step::UntilIdle(peer) => drop(self.actor(peer, "until_idle", None, Kinds::Process)),
             Step::Barrier(_) | Step::Release(_) | Step::UntilHeld(_) | Step::Await(_) | Step::Use(_) => {}

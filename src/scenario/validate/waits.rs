@@ -10,7 +10,7 @@ use super::super::suggest::did_you_mean;
 
 pub(super) fn check(steps: &[At<Step>]) -> Vec<Diagnostic> {
     let mut wrong = pairs(steps, &HOLDS);
-    held_threads(steps, &mut wrong);
+    held(steps, &mut wrong);
     wrong.append(&mut pairs(steps, &REQUESTS));
     barriers(steps, false, &mut wrong);
     closed(steps, &mut wrong);
@@ -114,12 +114,9 @@ fn pairs(steps: &[At<Step>], pairing: &Pairing) -> Vec<Diagnostic> {
     wrong
 }
 
-/// Only a thread that is to be held can be waited for, and only while it is.
-fn held_threads(steps: &[At<Step>], wrong: &mut Vec<Diagnostic>) {
-    let opens: fn(&Step) -> Option<&At<String>> = |step| match step {
-        Step::HoldThread(hold) => Some(&hold.name),
-        _ => None,
-    };
+/// Only a hold can be waited for, and only while it is in force.
+fn held(steps: &[At<Step>], wrong: &mut Vec<Diagnostic>) {
+    let opens = HOLDS.opens;
     let mut all = Vec::new();
     flatten(steps, opens, &mut all);
     let names: BTreeSet<&str> = all
@@ -130,12 +127,13 @@ fn held_threads(steps: &[At<Step>], wrong: &mut Vec<Diagnostic>) {
     let mut open = BTreeSet::new();
     for step in &all {
         match &step.value {
+            Step::Hold(hold) => drop(open.insert(hold.name.value.as_str())),
             Step::HoldThread(hold) => drop(open.insert(hold.name.value.as_str())),
             Step::Release(name) => drop(open.remove(name.value.as_str())),
             Step::UntilHeld(name) if !open.contains(name.value.as_str()) => {
                 let known = names.contains(name.value.as_str());
                 let place = if known { " at this point" } else { "" };
-                let error = format!("there is no `hold_thread` called `{}`{place}", name.value);
+                let error = format!("there is no hold called `{}`{place}", name.value);
                 let help = did_you_mean(&name.value, names.iter().copied()).filter(|_| !known);
                 wrong.push(Diagnostic::error(error).at(name.span).maybe_help(help));
             }

@@ -286,7 +286,7 @@ mod tests {
         }
         let back = allowed(Party::BackEnd);
         assert!(back.why(main, &first("SET_VRING_ERR index=0")).is_some());
-        assert!(back.why(main, &second("closed by the back-end")).is_none());
+        assert!(back.why(main, &second("malformed: a size of 4 GiB")).is_none());
         assert!(
             back.why(Some((LinkId(0), Channel::Backend)), &first("CONFIG_CHANGE_MSG"))
                 .is_none()

@@ -1,0 +1,264 @@
+//! Passing on what is on its way: messages and closes from one end of a socket to the other, in the order in which the
+//! script lets them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::control::{Act, Fate};
+use super::failure::Stop;
+use super::link::Link;
+use super::peers::Sim;
+use super::run::Run;
+use crate::link::{Cargo, Chunk, End, Parcel, Stream, Transit};
+use crate::scenario::Diagnostic;
+use crate::sys::fd::{FdType, duplicate, fd_type, socket_pair};
+use crate::trace::{LinkId, Meddling, Seq};
+use crate::wire::{Channel, Dialect, Message, Party, id};
+
+const DIALECT: Dialect = Dialect::VhostUser;
+
+impl Run<'_> {
+    /// Passes on the oldest item from a party that may go. True if something moved.
+    pub(super) fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
+        let mut place = 0;
+        while let Some(transit) = self.links[link.0].socket(channel).at(from, place) {
+            let (seq, mut kept) = (transit.seq, transit.kept.take());
+            let (is_message, is_close) = (transit.is_message(), transit.is_close());
+            let fate = self.fate(link, from, seq, &mut kept);
+            if let Some(transit) = self.links[link.0].socket(channel).at(from, place) {
+                transit.kept = kept;
+            }
+            match fate {
+                Fate::Waits { lets_pass: false } => return false,
+                Fate::Waits { lets_pass: true } => place += 1,
+                Fate::Dropped => {
+                    self.links[link.0].socket(channel).take(from, place);
+                    return true;
+                }
+                // only messages overtake; what was sent before the close goes first
+                Fate::Goes if !is_message && place > 0 => return false,
+                Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return false,
+                Fate::Goes => return self.forward(link, channel, from, place),
+            }
+        }
+        false
+    }
+
+    fn is_flushed(&self, link: LinkId, channel: Channel, to: Party) -> bool {
+        let end = self.links[link.0].socket_ref(channel).end_ref(to);
+        !matches!(end, End::Remote(stream) if !stream.is_flushed())
+    }
+
+    /// Passes on what may go, together with what is to arrive in one piece with it. True if that is there.
+    fn forward(&mut self, link: LinkId, channel: Channel, from: Party, place: usize) -> bool {
+        let under_way = || self.links[link.0].socket_ref(channel).under_way(from).skip(place);
+        let first = under_way().next().and_then(|t| t.seq);
+        let mut count = 1;
+        if let Some(with) = first.and_then(|seq| self.joined_with(seq)) {
+            let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
+            let Some(later) = under_way().skip(1).position(is_it) else {
+                return false;
+            };
+            count = later + 2;
+            let with_fds = under_way().take(count).skip(1).any(|t| t.fds() > 0);
+            if let Some(control) = first.and_then(|seq| self.use_up(seq, |act| matches!(act, Act::Join { .. }))) {
+                if with_fds {
+                    let diagnostic = Diagnostic::error("these messages cannot arrive in one piece")
+                        .at(self.controls[control].span)
+                        .label("descriptors come with a later one, and part the pieces");
+                    self.stop.get_or_insert(Stop::wrong(diagnostic));
+                }
+                if let Some(seq) = first {
+                    self.meddled(link, from, seq, Meddling::Joined { messages: count });
+                }
+            }
+            self.gather(link, channel, from.other(), true);
+        }
+        for _ in 0..count {
+            let Some(Transit { seq, cargo, .. }) = self.links[link.0].socket(channel).take(from, place) else {
+                break;
+            };
+            match cargo {
+                Cargo::Message(parcel) => self.pass_on(link, from, seq, parcel),
+                Cargo::Raw(chunk) => self.deliver_remote(link, channel, from.other(), chunk, &[]),
+                Cargo::EndOfSending => self.end_sending(link, channel, from.other()),
+                Cargo::Close => self.deliver_close(link, channel, from.other()),
+            }
+            self.arrived(seq);
+        }
+        if count > 1 {
+            self.gather(link, channel, from.other(), false);
+        }
+        true
+    }
+
+    /// Begins or ends making one piece of what goes to a party.
+    fn gather(&mut self, link: LinkId, channel: Channel, to: Party, begins: bool) {
+        let End::Remote(stream) = self.links[link.0].socket(channel).end(to) else {
+            return;
+        };
+        if begins {
+            stream.gather();
+            return;
+        }
+        stream.send_gathered();
+        self.flush(link, channel, to);
+    }
+
+    /// Passes a message on as the script wants it.
+    fn pass_on(&mut self, link: LinkId, from: Party, seq: Option<Seq>, mut parcel: Parcel) {
+        let copies = self.work_on(link, from, seq, &mut parcel);
+        for _ in 1..copies {
+            let copy = Parcel {
+                message: parcel.message.clone(),
+                chunk: copy_of(&parcel.chunk),
+                split: parcel.split.clone(),
+            };
+            self.deliver(link, from, seq, copy);
+        }
+        self.deliver(link, from, seq, parcel);
+    }
+
+    /// Gives a message to the other side.
+    pub(super) fn deliver(&mut self, link: LinkId, from: Party, seq: Option<Seq>, parcel: Parcel) {
+        let Parcel {
+            message,
+            mut chunk,
+            split,
+        } = parcel;
+        let channel = message.channel;
+        let sets_channel = channel == Channel::Main
+            && from == Party::FrontEnd
+            && message.request == id::frontend::SET_BACKEND_REQ_FD
+            && !message.is_reply();
+        if sets_channel {
+            self.open_channel(link, &mut chunk.fds);
+        }
+        let to = from.other();
+        let peer = self.links[link.0].peer(to);
+        match self.links[link.0].socket(channel).end(to) {
+            // it closed before this could be delivered
+            End::Absent => {}
+            End::Local => self.deliver_here(peer.0, seq, message, chunk.fds),
+            End::Remote(_) => self.deliver_remote(link, channel, to, chunk, &split),
+        }
+    }
+
+    /// Gives a message to a simulated peer.
+    fn deliver_here(&mut self, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
+        match &mut self.peers[peer].sim {
+            Sim::Front(front) => {
+                if message.request == id::frontend::GET_INFLIGHT_FD && message.channel == Channel::Main {
+                    front.keep_inflight(&message, fds);
+                }
+                if front.message(&message)
+                    && let Some(seq) = seq
+                {
+                    self.claimed.insert(seq);
+                }
+            }
+            Sim::Back(back) => back.message(message, fds),
+            Sim::None => {}
+        }
+    }
+
+    fn deliver_remote(&mut self, link: LinkId, channel: Channel, to: Party, chunk: Chunk, split: &[usize]) {
+        if let End::Remote(stream) = self.links[link.0].socket(channel).end(to) {
+            stream.queue(chunk, split);
+        }
+        self.flush(link, channel, to);
+    }
+
+    fn end_sending(&mut self, link: LinkId, channel: Channel, to: Party) {
+        if let End::Remote(stream) = self.links[link.0].socket(channel).end(to) {
+            stream.end_sending();
+        }
+        self.flush(link, channel, to);
+    }
+
+    fn flush(&mut self, link: LinkId, channel: Channel, to: Party) {
+        let End::Remote(stream) = self.links[link.0].socket(channel).end(to) else {
+            return;
+        };
+        if stream.flush().is_err() {
+            // what it said before it closed is in the socket still
+            self.read_to_end(link, channel, to);
+            if !self.is_blocked(link, channel, to) {
+                self.close_side(link, channel, to, 0);
+            }
+        }
+    }
+
+    pub(super) fn deliver_close(&mut self, link: LinkId, channel: Channel, to: Party) {
+        let party = to.other();
+        if !self.peers[self.links[link.0].peer(party).0].spec.is_simulated() {
+            // what it said before it could know; a socket closed with something unread would end with an error
+            self.read_stream(link, channel, to);
+        }
+        // dropping a real peer's socket is how it learns of it
+        *self.links[link.0].socket(channel).end(to) = End::Absent;
+        if channel == Channel::Main {
+            // the channel does not outlive its connection
+            self.links[link.0].channel.clear();
+            self.links[link.0].channel_end = None;
+        }
+    }
+
+    /// The front-end passes one end of the channel: puts the harness between the two.
+    fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
+        let Link {
+            main,
+            channel,
+            channel_end,
+            ..
+        } = &mut self.links[link.0];
+        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
+        if fds.is_empty() && !matches!(main.front, End::Local) {
+            // nothing is passed, so nothing changes
+            return;
+        }
+        match (&main.front, &main.back) {
+            (End::Local, End::Local) => {
+                channel.clear();
+                (channel.front, channel.back) = (End::Local, End::Local);
+            }
+            (End::Local, _) => {
+                channel.clear();
+                channel.front = End::Local;
+                channel.back = channel_end.take().map(remote).unwrap_or_default();
+            }
+            (_, End::Local) => {
+                channel.clear();
+                channel.back = End::Local;
+                channel.front = fds.pop().map(remote).unwrap_or_default();
+            }
+            _ => {
+                // the first is what receivers take; something else than a socket is passed as it is
+                if fd_type(fds[0].as_fd()) == FdType::Socket
+                    && let Ok((ours, passed)) = socket_pair()
+                {
+                    let theirs = std::mem::replace(&mut fds[0], passed);
+                    channel.clear();
+                    channel.front = remote(theirs);
+                    channel.back = remote(ours);
+                }
+            }
+        }
+    }
+}
+
+/// The same again. A descriptor that cannot be duplicated is missing from it: another message, but none is not better.
+fn copy_of(chunk: &Chunk) -> Chunk {
+    let places = chunk.places.iter().copied().chain(std::iter::repeat(0));
+    let fds = chunk
+        .fds
+        .iter()
+        .zip(places)
+        .filter_map(|(fd, place)| Some((duplicate(fd).ok()?, place)));
+    let (fds, places) = fds.unzip();
+    Chunk {
+        bytes: chunk.bytes.clone(),
+        fds,
+        places,
+        lost_fds: chunk.lost_fds,
+    }
+}
