@@ -118,6 +118,14 @@ impl Timeline {
         else {
             return event.kind.to_string();
         };
+        if let EventKind::Meddled {
+            how: Meddling::Altered { .. },
+            ..
+        } = &event.kind
+        {
+            // it names the message itself
+            return event.kind.to_string();
+        }
         let name = self
             .get(*of)
             .map_or_else(String::new, |event| match event.kind.message() {
