@@ -242,6 +242,12 @@ impl Run<'_> {
     pub(super) fn check_controls(&self) -> Result<()> {
         for control in &self.controls {
             let wrong = |what: String| Err(Stop::wrong(Diagnostic::error(what).at(control.span)));
+            if let (Act::Join { with }, 0) = (&control.act, control.done) {
+                return wrong(format!(
+                    "`join` is not done: {with} did not come after {}",
+                    control.matcher
+                ));
+            }
             if control.done == 0 {
                 return wrong(format!(
                     "`{}` had nothing to do: no {} came",
