@@ -46,6 +46,10 @@ const TABLE: &[(&str, [Fate; 6])] = &[
         [Lost, Served, Served, Served, Served, Served],
     ),
     (
+        "kick-while-enable-unread",
+        [Lost, Served, Served, Served, Served, Served],
+    ),
+    (
         "lost-kick-across-disable",
         [Lost, Lost, Lost, Served, Served, Impossible],
     ),

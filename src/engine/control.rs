@@ -261,6 +261,12 @@ impl Run<'_> {
     pub(super) fn check_controls(&self) -> Result<()> {
         for control in &self.controls {
             let wrong = |what: String| Err(Stop::wrong(Diagnostic::error(what).at(control.span)));
+            if let (Act::Join { with }, 0) = (&control.act, control.done) {
+                return wrong(format!(
+                    "`join` is not done: {with} did not come after {}",
+                    control.matcher
+                ));
+            }
             if control.done == 0 {
                 return wrong(format!(
                     "`{}` had nothing to do: no {} came",
@@ -320,6 +326,60 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parcel(message: &str) -> Parcel {
+        let message: crate::wire::Message = message.parse().unwrap();
+        Parcel {
+            chunk: crate::link::Chunk::new(message.encode(DIALECT), vec![crate::sys::fd::eventfd().unwrap()]),
+            message,
+            split: Vec::new(),
+        }
+    }
+
+    /// Broken: what an `alter` does not name becomes different, or what it names does not.
+    #[test]
+    fn only_what_is_named_is_altered() {
+        let mut one = parcel("SET_STATUS value=0x3");
+        // a payload that no layout has, and that must stay as it is
+        one.chunk.bytes.extend_from_slice(&[0xab, 0xcd]);
+        let before = one.chunk.bytes.clone();
+        let flag = Change {
+            need_reply: Some(true),
+            ..Change::default()
+        };
+        flag.apply(&mut one).unwrap();
+        assert!(one.message.needs_reply());
+        assert_eq!(one.chunk.bytes[12..], before[12..]);
+        assert_eq!(one.chunk.fds.len(), 1);
+
+        let value = Change {
+            value: Some(Value::U64(7)),
+            fds: Some(Vec::new()),
+            ..Change::default()
+        };
+        let mut two = parcel("SET_STATUS value=0x3");
+        value.apply(&mut two).unwrap();
+        assert_eq!(two.chunk.bytes, parcel("SET_STATUS value=0x7").chunk.bytes);
+        assert!(two.chunk.fds.is_empty());
+
+        let bytes = Change {
+            payload: Some(vec![1, 2]),
+            header: HeaderPatch {
+                size: Some(9),
+                ..HeaderPatch::default()
+            },
+            ..Change::default()
+        };
+        let mut three = parcel("SET_STATUS value=0x3");
+        bytes.apply(&mut three).unwrap();
+        assert_eq!((three.chunk.bytes[8], &three.chunk.bytes[12..]), (9, &[1, 2][..]));
+
+        let nonsense = Change {
+            fields: vec![("colour".to_owned(), Value::U64(1))],
+            ..Change::default()
+        };
+        assert!(nonsense.apply(&mut parcel("SET_STATUS value=0x3")).is_err());
+    }
 
     /// Broken: a message is cut at other places than asked for.
     #[test]

@@ -20,13 +20,9 @@ impl Run<'_> {
     /// Passes on the oldest item from a party that may go. True if something moved.
     pub(super) fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
         let mut place = 0;
-        while let Some(transit) = self.links[link.0].socket(channel).at(from, place) {
-            let (seq, mut kept) = (transit.seq, transit.kept.take());
-            let (is_message, is_close) = (transit.is_message(), transit.is_close());
-            let fate = self.fate(link, from, seq, &mut kept);
-            if let Some(transit) = self.links[link.0].socket(channel).at(from, place) {
-                transit.kept = kept;
-            }
+        while let Some(fate) = self.fate_at(link, channel, from, place) {
+            let transit = self.links[link.0].socket(channel).at(from, place);
+            let (is_message, is_close) = transit.map_or((false, false), |t| (t.is_message(), t.is_close()));
             match fate {
                 Fate::Waits { lets_pass: false } => return false,
                 Fate::Waits { lets_pass: true } => place += 1,
@@ -48,30 +44,42 @@ impl Run<'_> {
         !matches!(end, End::Remote(stream) if !stream.is_flushed())
     }
 
-    /// Passes on what may go, together with what is to arrive in one piece with it. True if that is there.
+    /// What becomes of an item in a queue.
+    fn fate_at(&mut self, link: LinkId, channel: Channel, from: Party, place: usize) -> Option<Fate> {
+        let transit = self.links[link.0].socket(channel).at(from, place)?;
+        let (seq, mut kept) = (transit.seq, transit.kept.take());
+        let fate = self.fate(link, from, seq, &mut kept);
+        if let Some(transit) = self.links[link.0].socket(channel).at(from, place) {
+            transit.kept = kept;
+        }
+        Some(fate)
+    }
+
+    /// Passes on what may go, together with what is to arrive in one piece with it. True if something moved.
     fn forward(&mut self, link: LinkId, channel: Channel, from: Party, place: usize) -> bool {
-        let under_way = || self.links[link.0].socket_ref(channel).under_way(from).skip(place);
-        let first = under_way().next().and_then(|t| t.seq);
+        let Some(first) = self.links[link.0].socket(channel).at(from, place) else {
+            return false;
+        };
+        let seq = first.seq;
         let mut count = 1;
-        if let Some(with) = first.and_then(|seq| self.joined_with(seq)) {
-            let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
-            let Some(later) = under_way().skip(1).position(is_it) else {
+        if let Some(seq) = seq
+            && self.joined_with(seq).is_some()
+        {
+            let Some(later) = self.partner(link, channel, from, place, seq) else {
                 return false;
             };
-            count = later + 2;
-            let with_fds = under_way().take(count).skip(1).any(|t| t.fds() > 0);
-            if let Some(control) = first.and_then(|seq| self.use_up(seq, |act| matches!(act, Act::Join { .. }))) {
-                if with_fds {
-                    let diagnostic = Diagnostic::error("these messages cannot arrive in one piece")
-                        .at(self.controls[control].span)
-                        .label("descriptors come with a later one, and part the pieces");
-                    self.stop.get_or_insert(Stop::wrong(diagnostic));
-                }
-                if let Some(seq) = first {
-                    self.meddled(link, from, seq, Meddling::Joined { messages: count });
+            count = later - place + 1;
+            for later in place + 1..=later {
+                match self.fate_at(link, channel, from, later) {
+                    Some(Fate::Goes) => {}
+                    Some(Fate::Dropped) => {
+                        self.links[link.0].socket(channel).take(from, later);
+                        return true;
+                    }
+                    _ => return false,
                 }
             }
-            self.gather(link, channel, from.other(), true);
+            self.begin_piece(link, channel, from, place, count, seq);
         }
         for _ in 0..count {
             let Some(Transit { seq, cargo, .. }) = self.links[link.0].socket(channel).take(from, place) else {
@@ -89,6 +97,29 @@ impl Run<'_> {
             self.gather(link, channel, from.other(), false);
         }
         true
+    }
+
+    /// Where the message is that another one is to arrive in one piece with.
+    fn partner(&self, link: LinkId, channel: Channel, from: Party, place: usize, first: Seq) -> Option<usize> {
+        let with = self.joined_with(first)?;
+        let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
+        let mut later = self.links[link.0].socket_ref(channel).under_way(from).skip(place + 1);
+        Some(place + 1 + later.position(is_it)?)
+    }
+
+    /// Begins one piece of some messages, all of which may go.
+    fn begin_piece(&mut self, link: LinkId, channel: Channel, from: Party, place: usize, count: usize, first: Seq) {
+        let under_way = self.links[link.0].socket_ref(channel).under_way(from);
+        let with_fds = under_way.skip(place + 1).take(count - 1).any(|t| t.fds() > 0);
+        let control = self.use_up(first, |act| matches!(act, Act::Join { .. }));
+        if let (true, Some(control)) = (with_fds, control) {
+            let diagnostic = Diagnostic::error("these messages cannot arrive in one piece")
+                .at(self.controls[control].span)
+                .label("descriptors come with a later one, and part the pieces");
+            self.stop.get_or_insert(Stop::wrong(diagnostic));
+        }
+        self.meddled(link, from, first, Meddling::Joined { messages: count });
+        self.gather(link, channel, from.other(), true);
     }
 
     /// Begins or ends making one piece of what goes to a party.

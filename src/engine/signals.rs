@@ -154,13 +154,10 @@ impl Run<'_> {
         waits
     }
 
-    /// Whether signals are on their way to a party that nothing keeps.
+    /// Whether signals are on their way to a party. What is kept is not, and what could go has gone.
     pub(super) fn has_signals_for(&mut self, link: LinkId, party: Party) -> bool {
-        self.take_signals(link)
-            || self.links[link.0]
-                .relays
-                .iter()
-                .any(|r| r.from() != party && (r.waits_for_reader() || r.waiting.iter().any(|s| s.kept.is_none())))
+        let repeats = |r: &Relay| r.from() != party && r.waits_for_reader();
+        self.take_signals(link) || self.links[link.0].relays.iter().any(repeats)
     }
 
     /// Whether a simulated peer's own signals are put on the timeline where they are relayed.

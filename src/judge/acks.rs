@@ -1,9 +1,9 @@
 //! Requests and replies on a timeline: every request that wants an answer has exactly one, in order, and no answer is
-//! without its request (VU-COM, VU-ACK).
+//! without its request (VU-COM, VU-ACK). A peer owes answers to what has arrived, whatever was done to it on the link.
 
 use std::collections::VecDeque;
 
-use crate::trace::{EventKind, LinkId, Seq, Timeline};
+use crate::trace::{EventKind, Injected, LinkId, Meddling, Seq, Timeline};
 use crate::wire::{Channel, Due, Message, Payload, id};
 
 /// Something wrong with the replies.
@@ -60,6 +60,7 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
             // nobody is there any more to hear it
             EventKind::Message { message, .. } if sessions[at].closed[index(message.channel)] => {}
             EventKind::Message { message, .. } => sessions[at].message(seq, message, &mut faults),
+            EventKind::Meddled { of, how } => sessions[at].meddled(seq, *of, how, &mut faults),
             EventKind::Closed { channel, .. } => sessions[at].close(*channel, &mut faults),
             _ => {}
         }
@@ -80,16 +81,7 @@ impl Session {
             {
                 self.protocol_features = *features;
             }
-            let wants = message.needs_reply();
-            let due = message
-                .spec()
-                .map_or(Due::Open, |s| s.reply.due(wants, self.protocol_features));
-            open.push_back(Open {
-                seq,
-                request: message.clone(),
-                due,
-                overtaken_by: None,
-            });
+            open.push_back(Open::new(seq, message, self.protocol_features));
             return;
         }
         // requests that need no answer may stand before the one that is answered
@@ -118,6 +110,36 @@ impl Session {
         open.retain(|o| place.next() >= Some(at) || o.due == Due::Required);
     }
 
+    /// The script has taken a hand: what was asked is not what arrives.
+    fn meddled(&mut self, seq: Seq, of: Option<Seq>, how: &Meddling, faults: &mut Vec<AckFault>) {
+        if let Meddling::Injected(Injected::Message { message, .. }) = how {
+            // a reply of nobody answers for nobody
+            if !message.is_reply() {
+                self.message(seq, message, faults);
+            }
+            return;
+        }
+        let features = self.protocol_features;
+        for open in &mut self.open {
+            let Some(at) = open.iter().position(|o| Some(o.seq) == of) else {
+                continue;
+            };
+            match how {
+                Meddling::Dropped => drop(open.remove(at)),
+                Meddling::Behind { .. } => {
+                    let late = open.remove(at);
+                    open.extend(late);
+                }
+                Meddling::Repeated => {
+                    let again = Open::new(open[at].seq, &open[at].request, features);
+                    open.insert(at + 1, again);
+                }
+                Meddling::Altered { message, .. } => open[at] = Open::new(open[at].seq, message, features),
+                Meddling::Split { .. } | Meddling::Joined { .. } | Meddling::Injected(_) => {}
+            }
+        }
+    }
+
     /// A socket is closed: what was asked last may stay without answer, but not what others have overtaken.
     fn close(&mut self, channel: Channel, faults: &mut Vec<AckFault>) {
         self.closed[index(channel)] = true;
@@ -134,6 +156,19 @@ impl Session {
 }
 
 impl Open {
+    fn new(seq: Seq, request: &Message, protocol_features: u64) -> Self {
+        let wants = request.needs_reply();
+        let due = request
+            .spec()
+            .map_or(Due::Open, |s| s.reply.due(wants, protocol_features));
+        Self {
+            seq,
+            request: request.clone(),
+            due,
+            overtaken_by: None,
+        }
+    }
+
     fn unanswered(self, faults: &mut Vec<AckFault>, closed: bool) {
         let Self { seq: at, request, .. } = self;
         let what = match self.overtaken_by {
@@ -168,6 +203,28 @@ mod tests {
                     from: Party::BackEnd,
                     channel: Channel::Main,
                     partial: 0,
+                },
+                line if line.starts_with("injected ") => EventKind::Meddled {
+                    of: None,
+                    how: Meddling::Injected(Injected::Message {
+                        message: Box::new(line["injected ".len()..].parse().unwrap()),
+                        fds: Vec::new(),
+                    }),
+                },
+                // about the event before it
+                "dropped" | "repeated" => EventKind::Meddled {
+                    of: Some(Seq(timeline.end().0 - 1)),
+                    how: match *line {
+                        "dropped" => Meddling::Dropped,
+                        _ => Meddling::Repeated,
+                    },
+                },
+                line if line.starts_with("altered ") => EventKind::Meddled {
+                    of: Some(Seq(timeline.end().0 - 1)),
+                    how: Meddling::Altered {
+                        message: Box::new(line["altered ".len()..].parse().unwrap()),
+                        fds: Vec::new(),
+                    },
                 },
                 line => EventKind::Message {
                     from: Party::FrontEnd,
@@ -236,6 +293,26 @@ mod tests {
         assert_eq!(
             faults(&["SET_OWNER", "reply to SET_OWNER value=0x0"]),
             ["reply to SET_OWNER value=0x0 answers no request"]
+        );
+    }
+
+    /// Broken: a peer is blamed for what the script did, or is not held to what arrived.
+    #[test]
+    fn what_arrives_is_answered() {
+        let none: [&str; 0] = [];
+        let answer = "reply to GET_STATUS value=0x0";
+        assert_eq!(faults(&["GET_STATUS", "dropped"]), none);
+        assert_eq!(faults(&["GET_STATUS", "repeated", answer, answer]), none);
+        assert_eq!(faults(&["injected GET_STATUS", answer]), none);
+        assert_eq!(faults(&[REPLY_ACK, "SET_OWNER!", "altered SET_OWNER"]), none);
+        assert_eq!(
+            faults(&["GET_STATUS", "repeated", answer]),
+            ["GET_STATUS was never answered"]
+        );
+        assert_eq!(faults(&["injected GET_STATUS"]), ["GET_STATUS was never answered"]);
+        assert_eq!(
+            faults(&["GET_STATUS", "injected reply to GET_STATUS value=0x0"]),
+            ["GET_STATUS was never answered"]
         );
     }
 }

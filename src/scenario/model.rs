@@ -290,6 +290,8 @@ pub enum Step {
     Optional(Box<OptionalPattern>),
     /// Goes on until this comes; other messages may come before it.
     Until(Box<Pattern>),
+    /// This must not have come up to now, since the last that was read.
+    NotYet(Box<Pattern>),
     /// From here on this must not happen.
     Never(Box<Pattern>),
     /// Repeats steps.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::Meddling;
 use super::event::{Event, EventKind, LinkId, PeerId, Seq};
 use super::file::{Counts, Recorder};
 use crate::sys::clock::{Clock, Moment};
@@ -186,6 +187,14 @@ impl Timeline {
         else {
             return event.kind.to_string();
         };
+        if let EventKind::Meddled {
+            how: Meddling::Altered { .. },
+            ..
+        } = &event.kind
+        {
+            // it names the message itself
+            return event.kind.to_string();
+        }
         let name = self
             .get(*of)
             .map_or_else(String::new, |event| match event.kind.message() {

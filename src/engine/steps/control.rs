@@ -8,7 +8,6 @@ use super::super::patterns::channel;
 use super::super::resolve::header;
 use super::super::run::Run;
 use super::messages::{make_fd, needed_fds};
-use crate::judge::matcher::{Matcher, What};
 use crate::judge::value::{FeatureSpace, to_value};
 use crate::link::{Chunk, Kept, Parcel};
 use crate::scenario::link_steps::{Alter, Hold, Inject, Join, Reorder, Signals, Split};
@@ -95,8 +94,7 @@ impl Run<'_> {
     }
 
     pub(super) fn alter_step(&mut self, alter: &Alter, span: Span) -> Result<()> {
-        let matcher = self.matcher(&alter.when, span)?;
-        let space = space_of(self, &matcher);
+        let space = self.matcher(&alter.when, span)?.space;
         let value = alter.value.as_ref().or(alter.status.as_ref());
         let change = Change {
             value: value.map(|v| self.value(v, space)).transpose()?,
@@ -221,14 +219,6 @@ impl Run<'_> {
             chunk: Chunk::new(bytes, fds),
             split: self.offsets(&inject.split)?,
         })
-    }
-}
-
-/// The names of feature bits in the messages that a matcher is for.
-fn space_of(run: &Run, matcher: &Matcher) -> FeatureSpace {
-    match &matcher.what {
-        What::Request(id, _) | What::Reply(id, _) => FeatureSpace::of(*id, run.device_kind(matcher.stream.peer())),
-        _ => matcher.space,
     }
 }
 

@@ -5,8 +5,9 @@ use super::super::run::Run;
 use crate::judge::matcher::{Matcher, Mismatch, Stream};
 use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
+use crate::scenario::model::Pattern;
 use crate::scenario::span::Span;
-use crate::trace::{EventKind, Seq};
+use crate::trace::{EventKind, LinkId, PeerId, Seq};
 
 const OTHER: &str = "another message came than the one expected";
 
@@ -85,6 +86,31 @@ impl Run<'_> {
         }
         self.tracks[at].optional.clear();
         Ok(true)
+    }
+
+    /// Fails if something has come that should not have come yet. What peers have done already is taken in first.
+    pub(super) fn not_yet(&mut self, at: usize, pattern: &Pattern, span: Span) -> Result<()> {
+        let matcher = self.matcher(pattern, span)?;
+        self.read_all_streams();
+        for link in 0..self.links.len() {
+            self.take_signals(LinkId(link));
+        }
+        for peer in 0..self.peers.len() {
+            self.collect_qemu(PeerId(peer));
+            self.collect_child(PeerId(peer));
+        }
+        let start = self.tracks[at].cursor(matcher.stream);
+        let mut later = self.timeline.since(start).map(|(seq, _)| seq);
+        match later.find(|seq| self.is_for(&matcher, *seq)) {
+            None => Ok(()),
+            Some(seq) => {
+                let diagnostic = Diagnostic::error(format!("{matcher} has come already"))
+                    .at(matcher.span)
+                    .label("too early")
+                    .expected_actual(format!("no {matcher} yet"), self.timeline.describe_when(seq));
+                Err(Stop::wrong(diagnostic))
+            }
+        }
     }
 
     /// The first unread event of any of the streams, and its stream.

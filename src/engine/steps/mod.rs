@@ -115,6 +115,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Optional(_) => "optional",
         Step::Until(_) => "until",
         Step::Never(_) => "never",
+        Step::NotYet(_) => "not_yet",
         Step::Repeat(_) => "repeat",
         Step::Sanity(_) => "sanity",
         Step::Together(_) => "together",
@@ -213,6 +214,7 @@ impl<'a> Run<'a> {
                     .map_or(Ok(1), |n| eval_num(n, &self.bindings))?;
                 self.tracks[at].optional.push((matcher, at_most));
             }
+            Step::NotYet(pattern) => self.not_yet(at, pattern, span)?,
             Step::Never(pattern) => {
                 let never = Never {
                     matcher: self.matcher(pattern, span)?,

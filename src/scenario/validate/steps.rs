@@ -31,7 +31,7 @@ impl<'a> Cx<'a> {
             Step::Raw(raw) => self.raw(raw, place),
             Step::Reply(reply) => self.reply(reply),
             Step::Expect(pattern) | Step::Until(pattern) => self.pattern(pattern, place, true),
-            Step::Never(pattern) => self.pattern(pattern, place, false),
+            Step::Never(pattern) | Step::NotYet(pattern) => self.pattern(pattern, place, false),
             Step::AnyOf(patterns) | Step::Unordered(patterns) => {
                 if patterns.len() < 2 {
                     self.report(Diagnostic::error("a choice has at least two members; one is an `expect`").at(place));
