@@ -162,6 +162,7 @@ impl Run<'_> {
             }
         };
         let peer = self.links[link.0].peer(from);
+        let files = Self::copy_files(from, &shown, &fds);
         let kind = EventKind::Message {
             from,
             message: shown,
@@ -170,6 +171,9 @@ impl Run<'_> {
             scripted,
         };
         let seq = self.record(Some(peer), Some(link), kind);
+        if let Some(files) = files {
+            self.show_files(link, files);
+        }
         let channel = message.channel;
         let transit = Transit::Message {
             seq,

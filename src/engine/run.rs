@@ -9,8 +9,8 @@ use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
 use super::tracks::Track;
+use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
-use crate::judge::monitor::{Monitor, Profile};
 use crate::judge::verdict::FailKind;
 use crate::link::End;
 use crate::peer::device::blk::{Blk, BlkOptions};
@@ -80,11 +80,7 @@ pub(super) struct Run<'a> {
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
-    pub(super) monitor: Monitor,
-    /// The first event that the monitor has not seen.
-    pub(super) monitored: Seq,
-    /// Links of which the monitor knows who is at their ends.
-    pub(super) links_watched: usize,
+    pub(super) watchers: Watchers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +111,6 @@ impl<'a> Run<'a> {
             let sim = simulate(&spec)?;
             states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
         }
-        let mut monitor = Monitor::new(Profile::practice());
-        plan.scenario.allow.iter().for_each(|id| monitor.allow(&id.value));
         Ok(Self {
             plan,
             environment,
@@ -134,9 +128,7 @@ impl<'a> Run<'a> {
             directory: directory.to_owned(),
             submitted: Vec::new(),
             violation: None,
-            monitor,
-            monitored: Seq::default(),
-            links_watched: 0,
+            watchers: Watchers::new(plan),
         })
     }
 
@@ -170,11 +162,18 @@ impl<'a> Run<'a> {
         if !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
-        let ready = {
-            let interests = self.interests();
-            wait(&interests, Some(self.clock.until(wake)))
+        let ready = loop {
+            let slice = if self.watchers.needs_looks() {
+                wake.min(self.clock.now().plus_ms(LOOK_INTERVAL_MS))
+            } else {
+                wake
+            };
+            let ready = wait(&self.interests(), Some(self.clock.until(slice)));
+            let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
+            if self.look_at_rings() || !ready.is_empty() || self.is_past(wake) || signal::interrupted() {
+                break ready;
+            }
         };
-        let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
         if ready.contains(&Token::Interrupt) || signal::interrupted() {
             return Err(super::gone::interrupted());
         }
@@ -262,7 +261,7 @@ impl<'a> Run<'a> {
 
     /// What must hold at every moment.
     fn check_always(&mut self) -> Result<()> {
-        self.check_monitor()?;
+        self.check_watchers()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));
@@ -299,9 +298,14 @@ impl<'a> Run<'a> {
         found.ok_or_else(|| Stop::harness(format!("there is no peer `{name}`"), span))
     }
 
-    /// Adds an event.
+    /// Adds an event, and shows it to those who judge it.
     pub(super) fn record(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
-        self.timeline.push(peer, link, kind)
+        if let Some(link) = link {
+            self.look(link);
+        }
+        let seq = self.timeline.push(peer, link, kind);
+        self.watch();
+        seq
     }
 
     /// Time is up: what was waited for.

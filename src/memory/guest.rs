@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::mapping::{MapSet, Mapping, check_desc};
+use super::mapping::{Access, MapSet, Mapping, check_desc};
 use super::table::REGIONS_MAX;
 use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
 
@@ -126,7 +126,7 @@ impl GuestMemory {
         check_desc(&desc)?;
         let (fd, offset) = self.place(size)?;
         desc.mmap_offset = offset;
-        let mut mapping = Mapping::new(desc, dup(&fd)?)?;
+        let mut mapping = Mapping::new(desc, dup(&fd)?, Access::Write)?;
         if self.options.user_addresses == UserAddresses::Mapping {
             mapping.desc.user_address = mapping.map.host_address();
         }

@@ -121,6 +121,11 @@ impl Monitor {
         queues.into_iter().flatten().map(|open| open.seq).collect()
     }
 
+    /// What is known of a link's connection.
+    pub fn facts(&self, link: LinkId) -> Option<&Facts> {
+        self.sessions.get(&link.0).map(|session| &session.facts)
+    }
+
     /// The two bits of a ring, if it was spoken of and they are certain.
     pub fn ring(&self, link: LinkId, ring: u32) -> Option<(Run, Enable)> {
         let facts = &self.sessions.get(&link.0)?.facts;
