@@ -19,6 +19,8 @@ use crate::wire::{DeviceKind, Message, Party};
 /// The rule that a process cannot help breaking when it is killed.
 const CUT_SHORT: &str = "cut-short";
 
+/// The name of the reference peers in the catalogue.
+const REFERENCE: &str = "reference";
 /// How often rings are looked at while nothing else happens. What a device writes there, nobody is told of.
 pub(super) const LOOK_INTERVAL_MS: u64 = 1;
 
@@ -176,7 +178,9 @@ impl Run<'_> {
             profile,
             // these two drivers are the harness's own
             is_paced: front.is_simulated() || front.is_qemu(),
-            driver_is_quiet: front.is_simulated(),
+            driver_is_ours: front.is_simulated(),
+            // virtio-queue, behind the reference peers, does as the simulated devices do
+            device_is_plain: back.is_simulated() || program(back) == Some(REFERENCE),
             is_net: [front.kind, back.kind].contains(&DeviceKind::Net),
         };
         self.watchers.oracle.set_terms(link, terms);

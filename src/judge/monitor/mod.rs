@@ -14,7 +14,7 @@ pub mod rule;
 mod rules;
 pub mod states;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 

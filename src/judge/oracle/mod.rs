@@ -68,8 +68,11 @@ pub struct Terms {
     pub profile: Profile,
     /// The driver makes chains available no faster than they are looked at: between two looks the index never comes round.
     pub is_paced: bool,
-    /// The driver writes nothing to a ring that is stopped, and leaves the bits of the dirty log alone.
-    pub driver_is_quiet: bool,
+    /// The driver is the harness's own front-end: it does nothing while a look is taken, writes nothing to the used ring of a
+    /// ring that is stopped, and leaves the bits of the dirty log alone.
+    pub driver_is_ours: bool,
+    /// The device publishes each used element before it writes the next one.
+    pub device_is_plain: bool,
     /// The device is a network card: rings with an even number receive.
     pub is_net: bool,
 }
@@ -205,6 +208,10 @@ struct Ground<'a> {
     /// The ring has been disabled since before the last look.
     disabled: bool,
     receives: bool,
+    /// The driver writes to no slot that it has not published.
+    driver_is_plain: bool,
+    device_is_plain: bool,
+    /// The driver leaves the used ring alone while the ring is stopped.
     driver_is_quiet: bool,
 }
 

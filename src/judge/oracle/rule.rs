@@ -54,8 +54,8 @@ impl Trace {
         match self {
             Self::Lasting => "Stays in memory: seen at the next look, unless the ring is started again before.",
             Self::Lap => {
-                "Stays in the ring until it has gone round: missed only if more chains than the ring has slots pass \
-                 between two looks."
+                "Stays in the ring until it has gone round: missed if more chains than the ring has slots pass between \
+                 two looks, or if a chain came and went between them that can be taken for it."
             }
             Self::Held => {
                 "Needs a look between the chain's being made available and its return: a chain that comes and goes \

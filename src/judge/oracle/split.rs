@@ -74,7 +74,7 @@ impl Split {
         let Some((avail, used)) = ring.moment(mem)? else {
             return Ok(None);
         };
-        ring.lose_track(avail, used);
+        ring.only_count(avail, used);
         Ok(Some(ring))
     }
 
@@ -107,19 +107,19 @@ impl Split {
             if !ground.is_fresh {
                 sink.mark(Mark::LostTrack);
             }
-            self.lose_track(avail, used);
+            self.lose_track(avail, used, sink);
             return Ok(());
         }
         let out = self.out.len() as u32 + self.unknown + u32::from(offered);
         if u32::from(returned) > out {
             let (from, to) = (self.used, used);
             sink.see(&Sight::Moved { from, to, out });
-            self.lose_track(avail, used);
+            self.lose_track(avail, used, sink);
             return Ok(());
         }
         if offered > size || returned > size {
             sink.mark(Mark::LostTrack);
-            self.lose_track(avail, used);
+            self.lose_track(avail, used, sink);
             return Ok(());
         }
         let heads = self.slots(mem, self.avail, offered)?;
@@ -128,11 +128,18 @@ impl Split {
         let Some((now_avail, now_used)) = self.moment(mem)? else {
             return Ok(());
         };
-        if !self.are_intact(now_avail, now_used) {
+        if !self.are_intact(now_avail, now_used, ground) {
             sink.mark(Mark::LostTrack);
-            self.lose_track(avail, used);
+            self.lose_track(avail, used, sink);
             return Ok(());
         }
+        // once a chain is back a driver may write to its slot again, some time before it publishes that
+        let is_sure = |i: usize| ground.driver_is_plain || !is_before(self.avail.wrapping_add(i as u16), now_used);
+        let heads: Vec<Option<u16>> = heads
+            .into_iter()
+            .enumerate()
+            .map(|(i, head)| is_sure(i).then_some(head))
+            .collect();
         if offered > 0 && avail.wrapping_sub(used) == size {
             sink.mark(Mark::RingFull);
         }
@@ -219,7 +226,21 @@ impl Split {
     }
 
     /// From here on, which chains the device has is only counted.
-    fn lose_track(&mut self, avail: u16, used: u16) {
+    fn lose_track(&mut self, avail: u16, used: u16, sink: &mut Sink) {
+        let size = self.layout.size;
+        if avail != self.avail {
+            sink.mark(Mark::ChainAvailable);
+        }
+        if used != self.used {
+            sink.mark(Mark::ChainReturned);
+        }
+        if used.wrapping_sub(self.used) >= size {
+            sink.mark(Mark::RingWrapped);
+        }
+        self.only_count(avail, used);
+    }
+
+    fn only_count(&mut self, avail: u16, used: u16) {
         self.out.clear();
         self.unknown = u32::from(avail.wrapping_sub(used).min(self.layout.size));
         self.offered.extend(0..self.layout.size);
@@ -227,14 +248,18 @@ impl Split {
     }
 
     /// Whether the slots that were read cannot have been written since: neither published nor begun.
-    fn are_intact(&self, avail: u16, used: u16) -> bool {
+    fn are_intact(&self, avail: u16, used: u16, ground: &Ground) -> bool {
         let size = self.layout.size;
         let offered = avail.wrapping_sub(self.avail);
         let returned = used.wrapping_sub(self.used);
         let driver_may_write = avail.wrapping_sub(used) < size;
-        let device_may_write = avail != used;
-        (offered < size || offered == size && !driver_may_write)
-            && (returned < size || returned == size && !device_may_write)
+        let device_may_write = if ground.device_is_plain {
+            returned == size && avail != used
+        } else {
+            // it may write elements for all that is available, and publish them later
+            avail.wrapping_sub(self.used) > size
+        };
+        returned <= size && !device_may_write && (offered < size || offered == size && !driver_may_write)
     }
 
     fn slots(&self, mem: &dyn GuestAccess, from: u16, count: u16) -> Result<Vec<u16>, MemoryError> {
@@ -253,7 +278,7 @@ impl Split {
 
     /// Takes in what was made available and what was returned since the last look. Their order is not known, only that the
     /// two alternate for each chain.
-    fn take_in(&mut self, ground: &Ground, sink: &mut Sink, heads: &[u16], elements: &[(u32, u32)]) {
+    fn take_in(&mut self, ground: &Ground, sink: &mut Sink, heads: &[Option<u16>], elements: &[(u32, u32)]) {
         let size = self.layout.size;
         let mut offers: BTreeMap<u16, (u32, u16)> = BTreeMap::new();
         for (i, head) in heads.iter().enumerate() {
@@ -261,6 +286,10 @@ impl Split {
             if ground.disabled {
                 sink.mark(Mark::DisabledWaiting);
             }
+            let Some(head) = head else {
+                self.unknown += 1;
+                continue;
+            };
             if *head >= size {
                 sink.see(&Sight::Offered {
                     id: *head,
@@ -382,7 +411,7 @@ impl Split {
             let now = mem.load_u16(self.layout.used_idx(), Ordering::Acquire)?;
             let since = now.wrapping_sub(used);
             // it may have come back already, and the driver have used its descriptors again
-            if since >= self.layout.size {
+            if since > 0 && (!ground.device_is_plain || since >= self.layout.size) {
                 return Ok(());
             }
             let back = self.elements(mem, used, since)?;

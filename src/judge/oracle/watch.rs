@@ -207,7 +207,7 @@ impl Watch {
             self.log_since = None;
         }
         let settled = |since: Option<u64>| since.is_some_and(|since| facts.back_replies >= since + SETTLED_REPLIES);
-        let is_logged = settled(self.log_since) && self.terms.driver_is_quiet;
+        let is_logged = settled(self.log_since) && self.terms.driver_is_ours;
         for (index, state) in &facts.rings {
             self.follow_run(*index, state, facts, now, marks);
             let Some(ring) = self.rings.get_mut(index) else {
@@ -349,7 +349,9 @@ impl Settled {
             used_log: self.used_log,
             disabled: self.disabled,
             receives: terms.is_net && index.is_multiple_of(2),
-            driver_is_quiet: terms.driver_is_quiet,
+            driver_is_plain: terms.driver_is_ours,
+            device_is_plain: terms.device_is_plain,
+            driver_is_quiet: terms.driver_is_ours,
         }
     }
 }

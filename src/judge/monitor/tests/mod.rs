@@ -1,7 +1,7 @@
 //! Each rule on a made-up violation, each setting with and without, and the monitor as a whole.
 
 mod cases;
-mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeSet;
 
