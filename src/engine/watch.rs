@@ -115,6 +115,14 @@ impl Run<'_> {
         !self.watchers.alarms.is_empty()
     }
 
+    /// A step writes to the memory of a peer: what it does to rings there is nobody's fault.
+    pub(super) fn note_write(&mut self, peer: PeerId, address: u64, bytes: usize) {
+        if let Some(link) = self.peers[peer.0].link {
+            self.look(link);
+            self.watchers.oracle.disturbed(link, address, bytes as u64);
+        }
+    }
+
     /// Copies of the memory that the front-end hands over with a message, for the oracle.
     pub(super) fn copy_files(from: Party, message: &Message, fds: &[OwnedFd]) -> Option<Files> {
         if from != Party::FrontEnd || !Oracle::wants_files(message) {

@@ -153,6 +153,13 @@ impl Oracle {
         self.judge(link, found)
     }
 
+    /// The scenario writes there itself: rings that this touches are not judged until they are started again.
+    pub fn disturbed(&mut self, link: LinkId, address: u64, bytes: u64) {
+        if let Some(watch) = self.links.get_mut(&link.0) {
+            watch.disturbed(address, bytes);
+        }
+    }
+
     fn judge(&mut self, link: LinkId, found: Vec<Found>) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         for Found { ring, rule, finding } in found {

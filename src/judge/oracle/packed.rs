@@ -291,7 +291,7 @@ impl Packed {
     }
 
     /// Whether anything was ever seen to pass.
-    pub(super) fn was_used(&self) -> bool {
+    fn was_used(&self) -> bool {
         !self.offered.is_empty()
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Split {
     unknown: u32,
     /// Heads that were seen, so that a second return is told from a made-up one.
     offered: BTreeSet<u16>,
+    /// A chain has passed.
+    was_used: bool,
     /// The used ring when it was stopped.
     copy: Option<Vec<u8>>,
 }
@@ -64,6 +66,7 @@ impl Split {
             out: BTreeMap::new(),
             unknown: u32::from(unknown),
             offered: BTreeSet::new(),
+            was_used: false,
             copy: None,
         })
     }
@@ -103,6 +106,7 @@ impl Split {
         if offered == 0 && returned == 0 {
             return Ok(());
         }
+        self.was_used = true;
         if avail.wrapping_sub(used) > size || !ground.is_fresh {
             if !ground.is_fresh {
                 sink.mark(Mark::LostTrack);
@@ -162,7 +166,7 @@ impl Split {
                 let what = "it was written to, with the used index as it was".to_owned();
                 sink.see(&Sight::Late { what });
                 self.copy = self.used_bytes(mem)?;
-            } else if self.was_used() {
+            } else if self.was_used {
                 sink.mark(Mark::StoppedQuiet);
             }
             return Ok(true);
@@ -208,17 +212,12 @@ impl Split {
                 left,
                 may_leave,
             });
-            if left == 0 && self.unknown == 0 && self.was_used() {
+            if left == 0 && self.unknown == 0 && self.was_used {
                 sink.mark(Mark::StoppedDrained);
             }
         }
         self.copy = self.used_bytes(ground.mem)?;
         Ok(())
-    }
-
-    /// Whether anything was ever seen to pass.
-    pub(super) fn was_used(&self) -> bool {
-        !self.offered.is_empty()
     }
 
     pub(super) fn layout(&self) -> &SplitLayout {

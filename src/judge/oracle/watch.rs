@@ -181,6 +181,14 @@ impl Watch {
         found
     }
 
+    /// Gives up rings that have a part in this range.
+    pub(super) fn disturbed(&mut self, address: u64, bytes: u64) {
+        let touches = |(start, length): (u64, u64)| {
+            start < address.saturating_add(bytes) && address < start.saturating_add(length)
+        };
+        self.rings.retain(|_, ring| !ring.parts().into_iter().any(touches));
+    }
+
     /// Looks at all rings.
     pub(super) fn look(&mut self, now: Moment, marks: &mut BTreeSet<Mark>) -> Vec<Found> {
         let mut found = Vec::new();
@@ -379,6 +387,34 @@ impl Ring {
             flag_since: None,
             pages: BTreeSet::new(),
         })
+    }
+
+    /// Where its three parts lie: guest addresses and bytes.
+    fn parts(&self) -> [(u64, u64); 3] {
+        match &self.kind {
+            Kind::Split(split) => {
+                let SplitLayout {
+                    size,
+                    desc,
+                    avail,
+                    used,
+                } = *split.layout();
+                [
+                    (desc, SplitLayout::desc_bytes(size)),
+                    (avail, SplitLayout::avail_bytes(size)),
+                    (used, SplitLayout::used_bytes(size)),
+                ]
+            }
+            Kind::Packed(packed) => {
+                let PackedLayout {
+                    size,
+                    ring,
+                    driver,
+                    device,
+                } = *packed.layout();
+                [(ring, 16 * u64::from(size)), (driver, 4), (device, 4)]
+            }
+        }
     }
 
     fn runs(&self) -> bool {

@@ -148,6 +148,20 @@ fn it_is_blind_where_it_cannot_be_certain() {
     }
 }
 
+/// Broken: what a scenario writes into a ring is held against a peer, or what it writes beside one ends the looks.
+#[test]
+fn what_the_scenario_writes_is_nobodys_fault() {
+    let mut rig = Rig::split();
+    rig.oracle.disturbed(LinkId(0), LAYOUT.used + 70, 4);
+    rig.oracle.disturbed(LinkId(0), LAYOUT.used - 4, 4);
+    assert!(rig.oracle.is_watching());
+    rig.oracle.disturbed(LinkId(0), LAYOUT.used - 4, 5);
+    rig.give(3, 9);
+    rig.look();
+    assert!(!rig.oracle.is_watching());
+    assert_eq!(rig.broken(), Vec::<&str>::new());
+}
+
 /// Broken: memory that goes away under a ring ends the harness, or is held against a peer.
 #[test]
 fn truncated_memory_ends_the_looks() {
@@ -245,6 +259,34 @@ fn peers_that_do_not_wait_are_not_blamed() {
     }
 }
 
+/// Broken: a slot that is written again, and not published yet, is taken for what it was before.
+#[test]
+fn a_batch_in_the_making_is_not_read() {
+    let mut rig = Rig::split();
+    rig.set_terms(Terms {
+        is_paced: true,
+        ..Terms::default()
+    });
+    rig.offer_seen(4);
+    for head in [0, 1] {
+        rig.offer(head);
+        rig.give(u32::from(head), 0);
+    }
+    rig.give(4, 0);
+    // slots of the eight after those three, of which one lies where chain 0 was
+    (3..11).for_each(|index| rig.put_u16(LAYOUT.avail_slot(index), 7));
+    rig.look();
+    assert_eq!(rig.broken(), Vec::<&str>::new());
+    // they come, and are known by their names
+    (0..7).for_each(|head| rig.offer(head));
+    rig.look();
+    rig.give(0, 0);
+    rig.look();
+    rig.give(0, 0);
+    rig.look();
+    assert_eq!(rig.broken(), ["chain-returned-twice"]);
+}
+
 /// The same memory for another thread.
 fn share(memory: &GuestMemory) -> crate::memory::RegionTable {
     let mut table = crate::memory::RegionTable::new();
@@ -252,21 +294,29 @@ fn share(memory: &GuestMemory) -> crate::memory::RegionTable {
     table
 }
 
-const CHAINS: u32 = 30_000;
+const CHAINS: u32 = 10_000;
 
 fn drive(mem: &dyn GuestAccess, batch: u32, event_idx: bool) {
     let mut driver = SplitDriver::new(LAYOUT).unwrap();
     driver.set_event_idx(event_idx);
     let (mut sent, mut back) = (0, 0);
     while back < CHAINS {
-        for _ in 0..batch {
-            if sent < CHAINS && driver.free_descriptors() >= 2 {
+        // of changing length, so that slots are written again which were just read
+        for _ in 0..1 + (sent * 5) % batch {
+            if sent < CHAINS && driver.free_descriptors() >= if batch == 8 { 1 } else { 2 } {
                 let chain = [Buffer::readable(DATA, 8), Buffer::writable(DATA + 0x1000, 8)];
-                let chain = if sent % 3 == 0 { &chain[1..] } else { &chain[..] };
+                // with one descriptor each, as many chains as slots are on their way
+                let chain = if batch == 8 || sent % 3 == 0 {
+                    &chain[1..]
+                } else {
+                    &chain
+                };
                 driver.add(mem, chain).unwrap();
                 sent += 1;
             }
         }
+        // what it has written and not published may be seen
+        std::thread::yield_now();
         driver.publish(mem).unwrap();
         while driver.poll_used(mem).unwrap().is_some() {
             back += 1;
