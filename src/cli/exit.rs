@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
+use crate::engine::record::RecordError;
 use crate::judge::verdict::FailKind;
 use crate::report::ReportError;
 use crate::suite::environment::EnvironmentError;
 use crate::suite::summary::count;
 use crate::suite::{SelectError, Summary};
+
+use crate::trace::file::TraceError;
 
 use super::fault::UsageError;
 
@@ -16,7 +19,7 @@ Exit codes:
     0  all that was selected passed (expected failures and some skips allowed)
     1  at least one failed
     2  wrong use of the command
-    3  a scenario or catalogue file is invalid
+    3  a scenario, trace or catalogue file is invalid
     4  nothing ran: no match, or all skipped or unsupported
     5  none failed, but some are inconclusive
     6  something passed that is known to fail
@@ -89,6 +92,17 @@ impl Exit {
                 | SelectError::TooMuch { .. }
                 | SelectError::UnknownSetting { .. } => Exit::Usage,
             };
+        }
+        if let Some(error) = error.downcast_ref::<RecordError>() {
+            return match error {
+                RecordError::Missing(obstacle) if obstacle.fatal => Exit::NotStarted,
+                RecordError::Missing(_) => Exit::NothingRan,
+                RecordError::Peer(_) | RecordError::Listen { .. } => Exit::NotStarted,
+                RecordError::Write { .. } | RecordError::Harness(_) => Exit::HarnessFault,
+            };
+        }
+        if error.is::<TraceError>() {
+            return Exit::Invalid;
         }
         match error.downcast_ref::<EnvironmentError>() {
             Some(EnvironmentError::Catalogue(_)) => return Exit::Invalid,

@@ -36,7 +36,26 @@ pub(super) fn print(error: &anyhow::Error, console: &mut Console) {
     if let Some(SelectError::Invalid(files)) = error.downcast_ref() {
         return print_invalid(files, console);
     }
-    console.line(format_args!("{}: {error:#}", style.paint(Ink::Bad, "error")));
+    console.line(format_args!(
+        "{}: {}",
+        style.paint(Ink::Bad, "error"),
+        with_causes(error)
+    ));
+}
+
+/// An error and what led to it, as far as it does not say that itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| {
+            if text.contains(&cause) {
+                text
+            } else {
+                format!("{text}: {cause}")
+            }
+        })
 }
 
 /// Prints what is wrong with files, and how many there are.

@@ -6,10 +6,12 @@ mod explain;
 mod fault;
 mod lint;
 mod list;
+mod record;
 mod reference_peer;
 mod run;
 mod schema;
 mod select;
+mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ enum Verb {
     Doctor(doctor::Args),
     /// Explain a requirement, a message or a protocol feature
     Explain(explain::Args),
+    /// Record what two programs say to each other
+    Record(Box<record::Args>),
+    /// Show, compare and judge recordings
+    Trace(trace::Args),
     /// Play an embedded reference peer; started by the catalogue
     #[command(hide = true, disable_help_flag = true)]
     ReferencePeer(reference_peer::Args),
@@ -102,6 +108,8 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Schema => schema::run(&mut out),
         Verb::Doctor(args) => doctor::run(&args, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Record(args) => record::run(&args, &mut Console::stderr(color))?,
+        Verb::Trace(args) => trace::run(&args, &mut out, &mut Console::stderr(color))?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
     };
     Ok(exit.into())

@@ -16,7 +16,7 @@ use crate::judge::outcome::{Failure, Outcome, PeerRun};
 use crate::judge::value::mismatch;
 use crate::judge::verdict::{FailKind, Verdict};
 use crate::link::End;
-use crate::scenario::model::{Check, PatternRef};
+use crate::scenario::model::{Check, ExpectedFail, FailureKind, PatternRef};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, Plan, eval_match};
 use crate::sys::child::Exit;
@@ -72,7 +72,8 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
     let directory = match Directory::make(plan, environment) {
         Ok(directory) => directory,
         Err(error) => {
-            let diagnostic = Diagnostic::error(format!("no directory for the run: {error}"));
+            let diagnostic = Diagnostic::error(format!("no directory for the run: {error}"))
+                .help("runs are kept in the folder of TMPDIR while they last, or in that of --keep");
             fail(&mut outcome, FailKind::Harness, diagnostic, plan, environment);
             return outcome;
         }
@@ -90,27 +91,61 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             run.report(result.and(ended), &mut outcome);
         }
     }
-    expected(&mut outcome, plan);
+    expected(&mut outcome, plan, environment);
     outcome.duration_ms = clock.now().ms();
     outcome
 }
 
-/// Turns the verdict of a scenario that is known to fail.
-fn expected(outcome: &mut Outcome, plan: &Plan) {
-    let Some(reason) = &plan.scenario.expected_fail else {
+/// Turns the verdict of a scenario that is known to fail, if it was run with the peers that it is known for.
+fn expected(outcome: &mut Outcome, plan: &Plan, environment: &Environment) {
+    let Some(known) = plan.scenario.expected_fail.as_ref().map(|known| &known.value) else {
         return;
     };
+    let others = plan.scenario.peers.iter().any(|(_, peer)| {
+        let other = |written: &Option<At<String>>, given: &Option<String>| match (written, given) {
+            (Some(written), Some(given)) => written.value != *given,
+            _ => false,
+        };
+        other(&peer.frontend, &environment.frontend) || other(&peer.backend, &environment.backend)
+    });
+    if others {
+        return;
+    }
+    let because = &known.because.value;
     match outcome.verdict {
-        Verdict::Fail(kind) if !matches!(kind, FailKind::Harness | FailKind::Start) => {
+        Verdict::Fail(kind) if is_known(known, kind, outcome.failure.as_ref()) => {
             outcome.verdict = Verdict::ExpectedFail;
-            outcome.reason = Some(reason.value.clone());
+            outcome.reason = Some(because.clone());
+        }
+        Verdict::Fail(FailKind::Wrong | FailKind::Crash | FailKind::Hang | FailKind::Leak) => {
+            if let Some(failure) = &mut outcome.failure {
+                let line = format!("this is not the failure that the scenario is known for: {because}");
+                failure.diagnostic.footer.push(line);
+            }
         }
         Verdict::Pass => {
             outcome.verdict = Verdict::UnexpectedPass;
-            outcome.reason = Some(format!("was expected to fail: {}", reason.value));
+            outcome.reason = Some(format!("was expected to fail: {because}"));
         }
         _ => {}
     }
+}
+
+/// Whether this is the failure that a scenario is known for.
+fn is_known(known: &ExpectedFail, kind: FailKind, failure: Option<&Failure>) -> bool {
+    let same = matches!(
+        (known.kind.value, kind),
+        (FailureKind::Wrong, FailKind::Wrong)
+            | (FailureKind::Crash, FailKind::Crash)
+            | (FailureKind::Hang, FailKind::Hang)
+            | (FailureKind::Leak, FailKind::Leak)
+    );
+    let says = |text: &str| {
+        failure.is_some_and(|f| {
+            f.diagnostic.message.contains(text) || f.diagnostic.footer.iter().any(|line| line.contains(text))
+        })
+    };
+    same && known.says.as_ref().is_none_or(|text| says(&text.value))
 }
 
 fn fail(outcome: &mut Outcome, kind: FailKind, diagnostic: Diagnostic, plan: &Plan, environment: &Environment) {
@@ -239,7 +274,9 @@ impl Run<'_> {
     }
 
     /// Ends every process and judges how it did. In a failed run nothing is judged any more, only ended.
-    fn take_down(&mut self, judge: bool) -> Result<()> {
+    pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
+        // a thread that is held could not end
+        self.threads.clear();
         self.hang_up();
         if !judge {
             self.kill_processes();

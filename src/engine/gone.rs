@@ -33,17 +33,19 @@ impl Run<'_> {
             if child.exit().is_some() || self.is_past(deadline) {
                 return Ok(child.exit());
             }
-            let fds = child.watch().chain(signal::interrupt_fd());
+            let interrupt = signal::interrupt_fd().filter(|_| self.heeds_signals);
+            let fds = child.watch().chain(interrupt);
             let interests: Vec<_> = fds
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })
                 .collect();
             wait(&interests, Some(self.clock.until(deadline)))
                 .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
-            if signal::interrupted() {
+            if self.heeds_signals && signal::interrupted() {
                 return Err(interrupted());
             }
         }

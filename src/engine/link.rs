@@ -1,10 +1,12 @@
 //! The links of a run: which peers, and their two sockets.
 
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::link::Socket;
+use crate::sys::threads::own_eventfd_id;
 use crate::trace::PeerId;
-use crate::wire::{Channel, Party};
+use crate::wire::{Channel, Message, Party, Payload, id};
 
 /// A front-end and a back-end that are, or were, connected.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Link {
     pub(super) awaited: bool,
     /// Our end of the channel, until the message that carries the other end is delivered.
     pub(super) channel_end: Option<OwnedFd>,
+    /// The kernel's numbers of the rings' kick eventfds, as SET_VRING_KICK brought them.
+    pub(super) kicks: BTreeMap<u8, u64>,
     /// XEN_MMAP is negotiated, which changes the layout of regions.
     pub(super) xen: bool,
 }
@@ -33,6 +37,7 @@ impl Link {
             generation: 0,
             awaited: false,
             channel_end: None,
+            kicks: BTreeMap::new(),
             xen: false,
         }
     }
@@ -55,6 +60,16 @@ impl Link {
         match party {
             Party::FrontEnd => self.front,
             Party::BackEnd => self.back,
+        }
+    }
+
+    /// Remembers which eventfd a ring is kicked through.
+    pub(super) fn note_kick(&mut self, from: Party, message: &Message, fds: &[OwnedFd]) {
+        if let (Party::FrontEnd, id::frontend::SET_VRING_KICK, Payload::VringFd(ring), [fd, ..]) =
+            (from, message.request, &message.payload, fds)
+            && let Some(event) = own_eventfd_id(fd.as_fd())
+        {
+            self.kicks.insert(ring.index, event);
         }
     }
 

@@ -11,6 +11,7 @@ mod gone;
 mod link;
 mod patterns;
 mod peers;
+pub mod record;
 mod relay;
 mod resolve;
 mod run;
@@ -25,6 +26,7 @@ use crate::judge::outcome::Outcome;
 use crate::peer::catalogue::Catalogue;
 use crate::scenario::Plan;
 use resolve::Unready;
+pub(crate) use resolve::split_words;
 
 /// What a run needs from outside.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::link::Link;
 use super::peers::Sim;
 use super::run::Run;
-use crate::link::{End, Frame, Incoming, Stream, Transit};
+use crate::link::{Chunk, End, Frame, Incoming, Stream, Transit};
 use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event, socket_pair};
@@ -16,6 +16,14 @@ const DIALECT: Dialect = Dialect::VhostUser;
 
 /// Bytes of something malformed that are kept on the timeline.
 const MALFORMED_BYTES_MAX: usize = 64;
+/// Pieces of what cannot be framed that are told of one by one on each socket and in each direction. All are passed on.
+const RAW_EVENTS_MAX: u32 = 16;
+/// Bytes that wait for a real peer to read them, after which nothing more is read for it.
+const QUEUED_BYTES_MAX: usize = 256 * 1024;
+/// Descriptors that wait for a real peer, likewise.
+const QUEUED_FDS_MAX: usize = 512;
+/// Messages on their way from one peer, after which nothing more is read from it.
+const TRANSIT_MAX: usize = 1024;
 
 impl Run<'_> {
     /// Moves everything that can move: outputs of simulated peers onto the links, messages across them.
@@ -69,6 +77,16 @@ impl Run<'_> {
         found
     }
 
+    /// Whether a stream is not to be read now: what it brought before has not been taken yet.
+    pub(super) fn is_blocked(&self, link: LinkId, channel: Channel, from: Party) -> bool {
+        let socket = self.links[link.0].socket_ref(channel);
+        let (bytes, fds) = match socket.end_ref(from.other()) {
+            End::Remote(stream) => (stream.queued_bytes(), stream.unsent_fds()),
+            End::Absent | End::Local => (0, 0),
+        };
+        bytes > QUEUED_BYTES_MAX || fds > QUEUED_FDS_MAX || socket.queue_ref(from).len() > TRANSIT_MAX
+    }
+
     /// Reads all that a peer has sent before it ended.
     fn read_last_words(&mut self, peer: PeerId) {
         for link in 0..self.links.len() {
@@ -77,65 +95,108 @@ impl Run<'_> {
                     continue;
                 }
                 for channel in Channel::ALL {
-                    while self.read_stream(LinkId(link), channel, party) && self.timeline.is_full().is_none() {}
+                    self.read_to_end(LinkId(link), channel, party);
                 }
             }
         }
     }
 
+    /// Reads what a peer has said before it closed, as far as there is room for it.
+    fn read_to_end(&mut self, link: LinkId, channel: Channel, party: Party) {
+        while self.read_stream(link, channel, party) && self.timeline.is_full().is_none() {}
+    }
+
     /// Reads what a real peer has sent, and sends what it was not ready for. True if there was something.
     pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) -> bool {
-        let End::Remote(stream) = self.links[link.0].socket(channel).end(party) else {
+        let blocked = self.is_blocked(link, channel, party);
+        let socket = self.links[link.0].socket(channel);
+        let between_real = matches!(socket.end_ref(party.other()), End::Remote(_));
+        let End::Remote(stream) = socket.end(party) else {
             return false;
         };
         let lost = stream.flush().is_err();
-        let incoming = stream.read();
+        let incoming = if blocked { Vec::new() } else { stream.read() };
         let some = !incoming.is_empty();
-        let peer = self.links[link.0].peer(party);
         for item in incoming {
             match item {
                 Incoming::Frame(frame) => self.receive(link, channel, party, frame),
-                Incoming::Malformed { why, mut bytes } => {
-                    bytes.truncate(MALFORMED_BYTES_MAX);
-                    let kind = EventKind::Malformed {
-                        from: party,
-                        channel,
-                        why,
-                        bytes,
-                    };
-                    self.record(Some(peer), Some(link), kind);
-                    self.close_side(link, channel, party, 0);
+                Incoming::Malformed { why, chunk } => {
+                    self.malformed(link, channel, party, why, &chunk);
+                    if between_real {
+                        // what the other side makes of it is its own affair
+                        self.pass_raw(link, channel, party, chunk);
+                    } else {
+                        self.close_side(link, channel, party, 0);
+                    }
                 }
-                Incoming::Closed { partial } => self.close_side(link, channel, party, partial),
+                Incoming::Raw(chunk) => {
+                    let passed = &mut self.links[link.0].socket(channel).raw_chunks;
+                    *passed = passed.saturating_add(1);
+                    if *passed <= RAW_EVENTS_MAX {
+                        self.malformed(link, channel, party, "goes on".to_owned(), &chunk);
+                    }
+                    self.pass_raw(link, channel, party, chunk);
+                }
+                Incoming::Closed { partial, half } => {
+                    let len = partial.bytes.len();
+                    if between_real {
+                        self.pass_raw(link, channel, party, partial);
+                    }
+                    if half && between_real {
+                        let peer = self.links[link.0].peer(party);
+                        self.record(Some(peer), Some(link), EventKind::HalfClosed { from: party, channel });
+                        self.links[link.0].socket(channel).push(party, Transit::EndOfSending);
+                    } else {
+                        self.close_side(link, channel, party, len);
+                    }
+                }
             }
         }
         // what it said before it closed is read first
-        if lost && !some {
+        if lost && !some && !blocked {
             self.close_side(link, channel, party, 0);
         }
         some
     }
 
+    fn malformed(&mut self, link: LinkId, channel: Channel, from: Party, why: String, chunk: &Chunk) {
+        let peer = self.links[link.0].peer(from);
+        let kept = chunk.bytes.len().min(MALFORMED_BYTES_MAX);
+        let kind = EventKind::Malformed {
+            from,
+            channel,
+            why,
+            bytes: chunk.bytes[..kept].to_vec(),
+        };
+        self.record(Some(peer), Some(link), kind);
+    }
+
+    fn pass_raw(&mut self, link: LinkId, channel: Channel, from: Party, chunk: Chunk) {
+        if !chunk.is_empty() {
+            self.links[link.0].socket(channel).push(from, Transit::Raw(chunk));
+        }
+    }
+
     fn receive(&mut self, link: LinkId, channel: Channel, from: Party, frame: Frame) {
-        let Frame { header, payload, fds } = frame;
         let context = DecodeContext {
             xen_mmap: self.links[link.0].xen,
         };
-        let message = Message::decode(DIALECT, channel, context, &header, &payload);
-        let mut bytes = header.encode(DIALECT);
-        bytes.extend_from_slice(&payload);
-        self.enter(link, from, message, bytes, fds, Vec::new(), false);
+        let message = Message::decode(DIALECT, channel, context, &frame.header, frame.payload(DIALECT));
+        if frame.chunk.lost_fds {
+            let peer = self.links[link.0].peer(from);
+            let what = "descriptors were lost: the harness cannot have more open".to_owned();
+            self.record(Some(peer), Some(link), EventKind::Fault { what });
+        }
+        self.enter(link, from, message, frame.chunk, Vec::new(), false);
     }
 
     /// A message comes onto a link.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a message in transit")]
     fn enter(
         &mut self,
         link: LinkId,
         from: Party,
         message: Message,
-        bytes: Vec<u8>,
-        fds: Vec<OwnedFd>,
+        chunk: Chunk,
         split: Vec<usize>,
         scripted: bool,
     ) -> Option<Seq> {
@@ -145,10 +206,11 @@ impl Run<'_> {
         {
             self.links[link.0].xen = features & ProtocolFeature::XenMmap.mask() != 0;
         }
-        let notes: Vec<FdType> = fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
+        self.links[link.0].note_kick(from, &message, &chunk.fds);
+        let notes: Vec<FdType> = chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         // what the bytes say: a script may have sent others than the message's own
-        let header = Header::decode(DIALECT, &bytes).unwrap_or_else(|| message.header());
-        let payload = bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let header = Header::decode(DIALECT, &chunk.bytes).unwrap_or_else(|| message.header());
+        let payload = chunk.bytes.get(DIALECT.header_len()..).unwrap_or_default();
         let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
             let context = DecodeContext {
                 xen_mmap: self.links[link.0].xen,
@@ -162,7 +224,7 @@ impl Run<'_> {
             }
         };
         let peer = self.links[link.0].peer(from);
-        let files = Self::copy_files(from, &shown, &fds);
+        let files = self.copy_files(from, &shown, &chunk.fds);
         let kind = EventKind::Message {
             from,
             message: shown,
@@ -178,8 +240,7 @@ impl Run<'_> {
         let transit = Transit::Message {
             seq,
             message,
-            bytes,
-            fds,
+            chunk,
             split,
             held_by: None,
         };
@@ -230,7 +291,8 @@ impl Run<'_> {
             if held.is_some_and(|name| self.holds.iter().any(|h| h.name == name)) {
                 return false;
             }
-        } else if matches!(self.links[link.0].socket(channel).end(from.other()), End::Remote(s) if s.waits_for_reader())
+        } else if matches!(first, Transit::Close)
+            && matches!(self.links[link.0].socket(channel).end(from.other()), End::Remote(s) if !s.is_flushed())
         {
             // what was sent before the close goes first
             return false;
@@ -240,11 +302,17 @@ impl Run<'_> {
         };
         match item {
             Transit::Close => self.deliver_close(link, channel, from.other()),
+            Transit::Raw(chunk) => self.deliver_remote(link, channel, from.other(), chunk, &[]),
+            Transit::EndOfSending => {
+                if let End::Remote(stream) = self.links[link.0].socket(channel).end(from.other()) {
+                    stream.end_sending();
+                }
+                self.flush(link, channel, from.other());
+            }
             Transit::Message {
                 seq,
                 message,
-                bytes,
-                fds,
+                chunk,
                 split,
                 held_by,
             } => {
@@ -252,7 +320,7 @@ impl Run<'_> {
                     let peer = self.links[link.0].peer(from);
                     self.record(Some(peer), Some(link), EventKind::Released { message });
                 }
-                self.deliver(link, from, seq, message, bytes, fds, split);
+                self.deliver(link, from, seq, message, chunk, &split);
             }
         }
         true
@@ -267,16 +335,14 @@ impl Run<'_> {
         Some(hold.name.clone())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a message in transit")]
     fn deliver(
         &mut self,
         link: LinkId,
         from: Party,
         seq: Option<Seq>,
         message: Message,
-        bytes: Vec<u8>,
-        mut fds: Vec<OwnedFd>,
-        split: Vec<usize>,
+        mut chunk: Chunk,
+        split: &[usize],
     ) {
         let channel = message.channel;
         let sets_channel = channel == Channel::Main
@@ -284,7 +350,7 @@ impl Run<'_> {
             && message.request == id::frontend::SET_BACKEND_REQ_FD
             && !message.is_reply();
         if sets_channel {
-            self.open_channel(link, &mut fds);
+            self.open_channel(link, &mut chunk.fds);
         }
         let to = from.other();
         let peer = self.links[link.0].peer(to);
@@ -299,21 +365,39 @@ impl Run<'_> {
                         self.claimed.insert(seq);
                     }
                 }
-                Sim::Back(back) => back.message(message, fds),
+                Sim::Back(back) => back.message(message, chunk.fds),
                 Sim::None => {}
             },
-            End::Remote(stream) => {
-                stream.queue(&bytes, fds, &split);
-                if stream.flush().is_err() {
-                    // what it said before it closed is in the socket still
-                    while self.read_stream(link, channel, to) && self.timeline.is_full().is_none() {}
-                    self.close_side(link, channel, to, 0);
-                }
+            End::Remote(_) => self.deliver_remote(link, channel, to, chunk, split),
+        }
+    }
+
+    fn deliver_remote(&mut self, link: LinkId, channel: Channel, to: Party, chunk: Chunk, split: &[usize]) {
+        if let End::Remote(stream) = self.links[link.0].socket(channel).end(to) {
+            stream.queue(chunk, split);
+        }
+        self.flush(link, channel, to);
+    }
+
+    fn flush(&mut self, link: LinkId, channel: Channel, to: Party) {
+        let End::Remote(stream) = self.links[link.0].socket(channel).end(to) else {
+            return;
+        };
+        if stream.flush().is_err() {
+            // what it said before it closed is in the socket still
+            self.read_to_end(link, channel, to);
+            if !self.is_blocked(link, channel, to) {
+                self.close_side(link, channel, to, 0);
             }
         }
     }
 
     fn deliver_close(&mut self, link: LinkId, channel: Channel, to: Party) {
+        let party = to.other();
+        if !self.peers[self.links[link.0].peer(party).0].spec.is_simulated() {
+            // what it said before it could know; a socket closed with something unread would end with an error
+            self.read_stream(link, channel, to);
+        }
         // dropping a real peer's socket is how it learns of it
         *self.links[link.0].socket(channel).end(to) = End::Absent;
         if channel == Channel::Main {
@@ -332,22 +416,34 @@ impl Run<'_> {
             ..
         } = &mut self.links[link.0];
         let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
-        channel.clear();
+        if fds.is_empty() && !matches!(main.front, End::Local) {
+            // nothing is passed, so nothing changes
+            return;
+        }
         match (&main.front, &main.back) {
-            (End::Local, End::Local) => (channel.front, channel.back) = (End::Local, End::Local),
+            (End::Local, End::Local) => {
+                channel.clear();
+                (channel.front, channel.back) = (End::Local, End::Local);
+            }
             (End::Local, _) => {
+                channel.clear();
                 channel.front = End::Local;
                 channel.back = channel_end.take().map(remote).unwrap_or_default();
             }
             (_, End::Local) => {
+                channel.clear();
                 channel.back = End::Local;
                 channel.front = fds.pop().map(remote).unwrap_or_default();
             }
             _ => {
-                if let (Some(theirs), Ok((ours, passed))) = (fds.pop(), socket_pair()) {
+                // the first is what receivers take; something else than a socket is passed as it is
+                if fd_type(fds[0].as_fd()) == FdType::Socket
+                    && let Ok((ours, passed)) = socket_pair()
+                {
+                    let theirs = std::mem::replace(&mut fds[0], passed);
+                    channel.clear();
                     channel.front = remote(theirs);
                     channel.back = remote(ours);
-                    fds.push(passed);
                 }
             }
         }
@@ -408,9 +504,9 @@ impl Run<'_> {
             // the second descriptor is our end of the pair
             self.links[link.0].channel_end = if fds.len() > 1 { fds.pop() } else { None };
         }
-        let bytes = bytes.unwrap_or_else(|| message.encode(DIALECT));
+        let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(DIALECT)), fds);
         let own_request = automatic && is_request && from == Party::FrontEnd;
-        let seq = self.enter(link, from, message, bytes, fds, split, scripted);
+        let seq = self.enter(link, from, message, chunk, split, scripted);
         if let (true, Some(seq)) = (own_request, seq) {
             self.claimed.insert(seq);
         }

@@ -275,7 +275,14 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
         Step::Kill(s) => need(&s.peer, Need::Process),
+        Step::HoldThread(s) => need(&s.peer, Need::Process),
+        Step::UntilIdle(peer) => need(peer, Need::Process),
         Step::Restart(peer) | Step::Stop(peer) | Step::Continue(peer) => need(peer, Need::Process),
+        Step::Expect(pattern) | Step::Until(pattern) => {
+            if let (Some(peer), Some(_)) = (&pattern.from, &pattern.exits) {
+                need(peer, Need::Process);
+            }
+        }
         Step::Repeat(s) => s.steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Sanity(steps) => steps.iter().for_each(|step| step_needs(step, needs)),
         Step::Together(tracks) => {
@@ -402,7 +409,7 @@ fn player(label: &str, party: Party, span: Span, environment: &Environment) -> R
 }
 
 /// Splits a command line at spaces; single and double quotes keep words together.
-fn split_words(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split_words(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;

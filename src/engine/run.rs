@@ -8,6 +8,7 @@ use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
+use super::steps::ThreadHold;
 use super::tracks::Track;
 use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
@@ -34,6 +35,8 @@ pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 /// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
 /// The kernel has no way to wait for that either.
 const PIECE_INTERVAL_MS: u64 = 1;
+/// How often it is looked what the threads of a process do while a step waits for that. /proc cannot be waited for.
+const THREADS_INTERVAL_MS: u64 = 1;
 /// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
 const FDS_UNDER_WAY_MAX: usize = 2048;
 /// Memory slots of a simulated back-end.
@@ -78,9 +81,15 @@ pub(super) struct Run<'a> {
     pub(super) directory: PathBuf,
     /// Requests that `await` will ask for: name, peer, what it is.
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
+    /// Threads of peers' processes that are held, or will be.
+    pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) watchers: Watchers,
+    /// Where connections are let in while programs that are started elsewhere are recorded.
+    pub(super) gate: Option<super::record::Gate>,
+    /// Signals that ask this process to stop end the run.
+    pub(super) heeds_signals: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +100,10 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    Thread(usize),
+    Gate,
     Interrupt,
+    Save,
 }
 
 impl<'a> Run<'a> {
@@ -127,8 +139,11 @@ impl<'a> Run<'a> {
             deadline: clock.now().plus_ms(timeout_ms),
             directory: directory.to_owned(),
             submitted: Vec::new(),
+            threads: Vec::new(),
             violation: None,
             watchers: Watchers::new(plan),
+            gate: None,
+            heeds_signals: true,
         })
     }
 
@@ -142,7 +157,9 @@ impl<'a> Run<'a> {
                 self.relay();
                 return self.check_always();
             }
-            if !moved {
+            if moved {
+                self.check_limit()?;
+            } else {
                 self.wait_for_events()?;
             }
         }
@@ -162,6 +179,13 @@ impl<'a> Run<'a> {
         if !pieces.is_empty() {
             wake = wake.min(now.plus_ms(PIECE_INTERVAL_MS));
         }
+        if self.looks_at_threads() {
+            wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
+        }
+        if let Some(at) = self.next_admission() {
+            wake = wake.min(at);
+        }
+        self.timeline.flush_recording();
         let ready = loop {
             let slice = if self.watchers.needs_looks() {
                 wake.min(self.clock.now().plus_ms(LOOK_INTERVAL_MS))
@@ -170,11 +194,15 @@ impl<'a> Run<'a> {
             };
             let ready = wait(&self.interests(), Some(self.clock.until(slice)));
             let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
-            if self.look_at_rings() || !ready.is_empty() || self.is_past(wake) || signal::interrupted() {
+            if self.look_at_rings()
+                || !ready.is_empty()
+                || self.is_past(wake)
+                || self.heeds_signals && signal::interrupted()
+            {
                 break ready;
             }
         };
-        if ready.contains(&Token::Interrupt) || signal::interrupted() {
+        if self.heeds_signals && signal::interrupted() {
             return Err(super::gone::interrupted());
         }
         // what QEMU did before it answered a command is on its vhost socket already, so sockets come first
@@ -196,6 +224,7 @@ impl<'a> Run<'a> {
             }
         }
         self.dial();
+        self.admit();
         Ok(())
     }
 
@@ -209,22 +238,36 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
-            Token::Interrupt => {}
+            Token::Thread(at) => self.thread_changed(at),
+            Token::Save => {
+                signal::take_save();
+                self.timeline.save_recording();
+            }
+            Token::Gate | Token::Interrupt => {}
         }
     }
 
     fn interests(&self) -> Vec<Interest<'_, Token>> {
         let mut interests = Vec::new();
-        let mut add = |fd, write, token| interests.push(Interest { fd, write, token });
+        let mut add = |fd, read, write, token| {
+            interests.push(Interest { fd, read, write, token });
+        };
         for (i, link) in self.links.iter().enumerate() {
             for channel in Channel::ALL {
                 let socket = link.socket_ref(channel);
                 for party in [Party::FrontEnd, Party::BackEnd] {
-                    if let End::Remote(stream) = socket.end_ref(party) {
+                    let End::Remote(stream) = socket.end_ref(party) else {
+                        continue;
+                    };
+                    let blocked = self.is_blocked(LinkId(i), channel, party);
+                    // while it is not read its end cannot be taken in either, and would be told again and again
+                    if !blocked || stream.wants_write() {
+                        let token = Token::Stream(LinkId(i), channel, party);
                         add(
                             stream.as_fd(),
+                            stream.is_open() && !blocked,
                             stream.wants_write(),
-                            Token::Stream(LinkId(i), channel, party),
+                            token,
                         );
                     }
                 }
@@ -235,26 +278,39 @@ impl<'a> Run<'a> {
             if let super::peers::Attach::Listening(listener) = &peer.attach
                 && self.is_awaited(peer)
             {
-                add(std::os::fd::AsFd::as_fd(listener), false, Token::Listener(id));
+                add(std::os::fd::AsFd::as_fd(listener), true, false, Token::Listener(id));
             }
             if let Some(child) = &peer.child {
-                child.watch().for_each(|fd| add(fd, false, Token::Child(id)));
+                child.watch().for_each(|fd| add(fd, true, false, Token::Child(id)));
             }
             if let Some(qemu) = &peer.qemu {
-                add(qemu.handle.wake_fd(), false, Token::Qemu(id));
+                add(qemu.handle.wake_fd(), true, false, Token::Qemu(id));
             }
             match &peer.sim {
                 Sim::Back(back) => back
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Kick(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Kick(id, ring))),
                 Sim::Front(front) => front
                     .watches()
-                    .for_each(|(ring, fd)| add(fd, false, Token::Call(id, ring))),
+                    .for_each(|(ring, fd)| add(fd, true, false, Token::Call(id, ring))),
                 Sim::None => {}
             }
         }
-        if let Some(fd) = signal::interrupt_fd() {
-            add(fd, false, Token::Interrupt);
+        for (at, hold) in self.threads.iter().enumerate() {
+            add(hold.thread.changed(), true, false, Token::Thread(at));
+        }
+        if let Some(gate) = &self.gate
+            && self.has_room()
+        {
+            add(std::os::fd::AsFd::as_fd(gate.listener()), true, false, Token::Gate);
+        }
+        if let Some(fd) = signal::save_fd() {
+            add(fd, true, false, Token::Save);
+        }
+        if let Some(fd) = signal::interrupt_fd()
+            && self.heeds_signals
+        {
+            add(fd, true, false, Token::Interrupt);
         }
         interests
     }
@@ -285,7 +341,7 @@ impl<'a> Run<'a> {
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }
         let fds = self.links.iter().map(Link::fds_under_way).sum::<usize>();
-        if fds > FDS_UNDER_WAY_MAX {
+        if fds > FDS_UNDER_WAY_MAX && !self.timeline.is_recorded() {
             let what = format!("more than {FDS_UNDER_WAY_MAX} descriptors are under way: a peer floods the link");
             return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
         }

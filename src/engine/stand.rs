@@ -52,6 +52,7 @@ impl Run<'_> {
                 Ok(())
             }
             Player::Connect(path) if idle => {
+                socket::check_path(path).map_err(|e| cannot_start(state, span, &e.to_string()))?;
                 let path = path.clone();
                 self.peers[peer.0].attach = Attach::Dialling(path);
                 Ok(())
@@ -73,6 +74,9 @@ impl Run<'_> {
         let _ = std::fs::remove_file(&state.socket);
         if state.spec.is_qemu() {
             return self.start_qemu(peer, span);
+        }
+        if !matches!(state.spec.fd_role(), Some(FdRole::Connected)) {
+            socket::check_path(&state.socket).map_err(|e| failed(state, &e))?;
         }
         let mut inherited: Option<OwnedFd> = None;
         let attach = match (state.spec.fd_role(), listens(&state.spec)) {

@@ -8,15 +8,18 @@ use super::run::Run;
 use super::steps::Waiting;
 use crate::judge::matcher::{Matcher, Stream};
 use crate::judge::verdict::FailKind;
-use crate::scenario::eval_num;
 use crate::scenario::model::{Repeat, Step};
 use crate::scenario::scalar::Node;
 use crate::scenario::span::At;
+use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
+use crate::sys::signal;
 use crate::trace::{EventKind, Seq};
 
 /// Passes of one `repeat`, at most.
 const REPEAT_MAX: u64 = 1_000_000;
+/// Steps of one track before sockets, limits and other tracks are looked at again.
+const STEPS_PER_TURN: usize = 256;
 
 /// One strand of the script.
 #[derive(Debug)]
@@ -103,7 +106,10 @@ impl<'a> Run<'a> {
         let mut at = 0;
         // tracks may be added on the way
         while at < self.tracks.len() {
-            while self.advance_track(at).map_err(|stop| self.tracks[at].judge(stop))? {
+            for _ in 0..STEPS_PER_TURN {
+                if !self.advance_track(at).map_err(|stop| self.tracks[at].judge(stop))? {
+                    break;
+                }
                 moved = true;
                 self.relay();
             }
@@ -168,7 +174,11 @@ impl<'a> Run<'a> {
     }
 
     fn enter_repeat(&mut self, at: usize, repeat: &'a Repeat) -> Result<bool> {
-        let times = eval_num(&repeat.times, &self.bindings)?.min(REPEAT_MAX);
+        let times = eval_num(&repeat.times, &self.bindings)?;
+        if times > REPEAT_MAX {
+            let message = format!("{times} passes, more than {REPEAT_MAX}");
+            return Err(Stop::wrong(Diagnostic::error(message).at(repeat.times.span)));
+        }
         if let Some(frame) = self.tracks[at].frames.last_mut() {
             frame.next += 1;
         }
@@ -207,6 +217,21 @@ impl<'a> Run<'a> {
         if let Some(name) = &repeat.bind {
             self.bindings.bind(&name.value, Node::Number(pass));
         }
+    }
+
+    /// A script whose steps all go through at once has its limit, too.
+    pub(super) fn check_limit(&self) -> Result<()> {
+        if signal::interrupted() {
+            return Err(super::gone::interrupted());
+        }
+        if !self.is_past(self.deadline) {
+            return Ok(());
+        }
+        let step = self.tracks.iter().rev().find_map(Track::step);
+        let diagnostic = Diagnostic::error("the scenario did not come to its end")
+            .at(step.map(|step| step.span).unwrap_or_default())
+            .label("the scenario's limit was reached here");
+        Err(Stop::fail(FailKind::Hang, diagnostic))
     }
 
     /// When the first of the present steps gives up.

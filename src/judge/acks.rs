@@ -19,6 +19,7 @@ struct Session {
     link: LinkId,
     protocol_features: u64,
     open: [VecDeque<Open>; 2],
+    closed: [bool; 2],
 }
 
 /// A request that is not answered yet.
@@ -41,6 +42,7 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
                 link,
                 protocol_features: 0,
                 open: Default::default(),
+                closed: [false; 2],
             });
             sessions.len() - 1
         });
@@ -52,8 +54,11 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
                     link,
                     protocol_features: 0,
                     open: Default::default(),
+                    closed: [false; 2],
                 };
             }
+            // nobody is there any more to hear it
+            EventKind::Message { message, .. } if sessions[at].closed[index(message.channel)] => {}
             EventKind::Message { message, .. } => sessions[at].message(seq, message, &mut faults),
             EventKind::Closed { channel, .. } => sessions[at].close(*channel, &mut faults),
             _ => {}
@@ -115,6 +120,7 @@ impl Session {
 
     /// A socket is closed: what was asked last may stay without answer, but not what others have overtaken.
     fn close(&mut self, channel: Channel, faults: &mut Vec<AckFault>) {
+        self.closed[index(channel)] = true;
         for open in self.open[index(channel)].drain(..) {
             open.unanswered(faults, true);
         }

@@ -7,5 +7,6 @@ pub mod matcher;
 pub mod monitor;
 pub mod oracle;
 pub mod outcome;
+pub mod recorded;
 pub mod value;
 pub mod verdict;

@@ -1,31 +1,48 @@
-//! One Unix stream socket with framing: whole messages in, pieces of messages out, file descriptors both ways.
+//! One Unix stream socket with framing: whole messages in, pieces of messages out, file descriptors both ways. What cannot
+//! be framed comes as it is, so that it can be passed on.
 
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::socket::{is_drained, receive, send};
+use crate::sys::socket::{end_sending, is_drained, is_hung_up, receive, send};
 use crate::wire::{Dialect, Header};
 
 /// The largest payload that the harness takes from a peer. The largest of the specification is 2056 bytes; real programs
-/// refuse more than 4096. A header that announces more ends the stream for us: nothing after it can be framed.
+/// refuse more than 4096. After a header that announces more, nothing can be framed.
 pub const PAYLOAD_MAX: usize = 64 * 1024;
+
+/// File descriptors that one message may have. After more than that, nothing is framed: what is not kept until a message
+/// is complete needs no room. No request has more than one for each memory region.
+pub const FDS_PER_MESSAGE_MAX: usize = 512;
 
 /// Messages taken from one stream before other descriptors get their turn.
 const MESSAGES_PER_TURN: usize = 64;
+/// Descriptors taken likewise.
+const FDS_PER_TURN: usize = 512;
+/// Bytes read at once.
+const READ_BYTES: usize = 4096;
 
-/// File descriptors kept for one message; more are closed, and counted.
-const FDS_PER_MESSAGE_MAX: usize = 512;
+/// Bytes as they came, and the descriptors in them.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The descriptors.
+    pub fds: Vec<OwnedFd>,
+    /// For each descriptor, the byte that it came with; one that is missing here came with the first.
+    pub places: Vec<usize>,
+    /// More descriptors came than this process can have open; those are lost.
+    pub lost_fds: bool,
+}
 
 /// One message as it crosses the link.
 #[derive(Debug)]
 pub struct Frame {
     /// Its header.
     pub header: Header,
-    /// Its payload.
-    pub payload: Vec<u8>,
-    /// What was attached.
-    pub fds: Vec<OwnedFd>,
+    /// All of it, header included.
+    pub chunk: Chunk,
 }
 
 /// What reading a stream brought.
@@ -33,18 +50,32 @@ pub struct Frame {
 pub enum Incoming {
     /// A whole message.
     Frame(Frame),
-    /// Something that cannot be framed; the stream is of no more use.
+    /// Something that cannot be framed. All that follows comes as [`Incoming::Raw`].
     Malformed {
         /// Why.
         why: String,
-        /// The bytes so far.
-        bytes: Vec<u8>,
+        /// What there is of it so far.
+        chunk: Chunk,
     },
-    /// The other side closed, after this many bytes of an unfinished message.
+    /// More of what cannot be framed.
+    Raw(Chunk),
+    /// The other side sends nothing more.
     Closed {
-        /// Bytes of the unfinished message.
-        partial: usize,
+        /// What there is of an unfinished message.
+        partial: Chunk,
+        /// It can still be sent to: it has not closed the socket but only this direction.
+        half: bool,
     },
+}
+
+/// What can still be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Messages,
+    Raw,
+    /// Nothing more comes, but the other side is there.
+    HalfClosed,
+    Ended,
 }
 
 /// A connected, non-blocking stream socket.
@@ -53,12 +84,14 @@ pub struct Stream {
     socket: OwnedFd,
     dialect: Dialect,
     // the message that is being read; reads never go past its end, so that descriptors belong to it for certain
-    partial: Vec<u8>,
-    fds: Vec<OwnedFd>,
+    partial: Chunk,
+    reading: Reading,
     out: VecDeque<Piece>,
+    out_bytes: usize,
     /// Descriptors in `out`.
     out_fds: usize,
-    ended: bool,
+    /// What is queued is the last.
+    ending: bool,
 }
 
 #[derive(Debug)]
@@ -77,65 +110,87 @@ impl Stream {
         Ok(Self {
             socket,
             dialect,
-            partial: Vec::new(),
-            fds: Vec::new(),
+            partial: Chunk::default(),
+            reading: Reading::Messages,
             out: VecDeque::new(),
+            out_bytes: 0,
             out_fds: 0,
-            ended: false,
+            ending: false,
         })
     }
 
-    /// Reads what is there: whole messages, or the end.
+    /// Reads what is there: whole messages, what is none, or the end.
     pub fn read(&mut self) -> Vec<Incoming> {
         let mut incoming = Vec::new();
-        while !self.ended && incoming.len() < MESSAGES_PER_TURN {
+        if self.reading == Reading::HalfClosed && is_hung_up(self.socket.as_fd()) {
+            incoming.push(self.end(false));
+        }
+        let mut fds = 0;
+        while self.is_open() && incoming.len() < MESSAGES_PER_TURN && fds <= FDS_PER_TURN {
             match self.read_some() {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(end) => {
-                    self.ended = true;
                     incoming.push(end);
                     break;
                 }
             }
+            if self.reading == Reading::Raw {
+                fds += self.partial.fds.len();
+                incoming.push(Incoming::Raw(std::mem::take(&mut self.partial)));
+                continue;
+            }
             match self.take_frame() {
-                Ok(Some(frame)) => incoming.push(Incoming::Frame(frame)),
+                Ok(Some(frame)) => {
+                    fds += frame.chunk.fds.len();
+                    incoming.push(Incoming::Frame(frame));
+                }
                 Ok(None) => {}
                 Err(why) => {
-                    self.ended = true;
-                    incoming.push(Incoming::Malformed {
-                        why,
-                        bytes: std::mem::take(&mut self.partial),
-                    });
+                    self.reading = Reading::Raw;
+                    let chunk = std::mem::take(&mut self.partial);
+                    incoming.push(Incoming::Malformed { why, chunk });
+                    // whoever reads decides whether there is use in going on
+                    break;
                 }
             }
         }
         incoming
     }
 
-    /// Queues bytes, cut into pieces that end at the given offsets; descriptors go with the first byte. A piece is sent
-    /// once the other side has read the one before it, so that it has to put them together.
-    pub fn queue(&mut self, bytes: &[u8], fds: Vec<OwnedFd>, split: &[usize]) {
+    /// Queues bytes with their descriptors at their places, cut into pieces that end at the given offsets. A piece is
+    /// sent once the other side has read the one before it, so that it has to put them together.
+    pub fn queue(&mut self, chunk: Chunk, split: &[usize]) {
+        let Chunk { bytes, fds, places, .. } = chunk;
+        let len = bytes.len();
         self.out_fds += fds.len();
-        let mut fds = Some(fds);
+        let mut fds = fds
+            .into_iter()
+            .zip(places.iter().copied().chain(std::iter::repeat(0)))
+            .peekable();
+        let mut ends: Vec<usize> = split.iter().chain(&places).copied().filter(|end| *end < len).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.push(len);
         let mut start = 0;
-        let ends = split
-            .iter()
-            .copied()
-            .filter(|end| *end < bytes.len())
-            .chain([bytes.len()]);
         for end in ends {
             if end > start || bytes.is_empty() {
-                let bytes = bytes[start..end].to_vec();
+                let own = std::iter::from_fn(|| fds.next_if(|(_, place)| *place < end || end == len));
                 self.out.push_back(Piece {
-                    bytes,
+                    fds: own.map(|(fd, _)| fd).collect(),
+                    bytes: bytes[start..end].to_vec(),
                     sent: 0,
-                    fds: fds.take().unwrap_or_default(),
-                    apart: start > 0,
+                    apart: start > 0 && split.contains(&start),
                 });
                 start = end;
             }
         }
+        self.out_bytes += len;
+    }
+
+    /// Says, after what is queued, that nothing more will be sent.
+    pub fn end_sending(&mut self) {
+        self.ending = true;
     }
 
     /// Sends what is queued, as far as there is room. An error means that the other side is gone.
@@ -151,23 +206,38 @@ impl Stream {
                     self.out_fds -= piece.fds.len();
                     piece.fds.clear();
                     piece.sent += sent;
+                    self.out_bytes = self.out_bytes.saturating_sub(sent);
                     if piece.sent >= piece.bytes.len() {
                         self.out.pop_front();
                     }
                 }
                 Err(error) => {
                     self.out.clear();
+                    self.out_bytes = 0;
                     self.out_fds = 0;
                     return Err(error);
                 }
             }
         }
+        if std::mem::take(&mut self.ending) {
+            end_sending(self.socket.as_fd())?;
+        }
         Ok(())
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn queued_bytes(&self) -> usize {
+        self.out_bytes
     }
 
     /// Descriptors that wait for room to be sent.
     pub fn unsent_fds(&self) -> usize {
         self.out_fds
+    }
+
+    /// Whether nothing waits to be sent.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty()
     }
 
     /// Whether something waits for room to be sent.
@@ -182,7 +252,7 @@ impl Stream {
 
     /// Whether it can still be read.
     pub fn is_open(&self) -> bool {
-        !self.ended
+        matches!(self.reading, Reading::Messages | Reading::Raw)
     }
 
     /// For poll.
@@ -191,144 +261,83 @@ impl Stream {
     }
 
     fn read_some(&mut self) -> Result<bool, Incoming> {
+        let at = self.partial.bytes.len();
         let header_len = self.dialect.header_len();
-        let wanted = match Header::decode(self.dialect, &self.partial) {
-            Some(header) => header_len + header.size as usize - self.partial.len(),
-            None => header_len - self.partial.len(),
+        let wanted = match Header::decode(self.dialect, &self.partial.bytes) {
+            _ if self.reading == Reading::Raw => READ_BYTES,
+            Some(header) => header_len + header.size as usize - at,
+            None => header_len - at,
         };
-        let mut buffer = [0u8; 4096];
+        let mut buffer = [0u8; READ_BYTES];
         let wanted = wanted.min(buffer.len());
         match receive(self.socket.as_fd(), &mut buffer[..wanted]) {
             Ok(None) => Ok(false),
-            Ok(Some(received)) if received.len == 0 => Err(Incoming::Closed {
-                partial: self.partial.len(),
-            }),
+            Ok(Some(received)) if received.len == 0 => Err(self.end(!is_hung_up(self.socket.as_fd()))),
             Ok(Some(received)) => {
-                self.partial.extend_from_slice(&buffer[..received.len]);
-                let room = FDS_PER_MESSAGE_MAX.saturating_sub(self.fds.len());
-                self.fds.extend(received.fds.into_iter().take(room));
+                let partial = &mut self.partial;
+                partial.bytes.extend_from_slice(&buffer[..received.len]);
+                partial.places.extend(received.fds.iter().map(|_| at));
+                partial.fds.extend(received.fds);
+                partial.lost_fds |= received.lost_fds;
                 Ok(true)
             }
             // the other side closed with data of ours unread
-            Err(_) => Err(Incoming::Closed {
-                partial: self.partial.len(),
-            }),
+            Err(_) => Err(self.end(false)),
         }
     }
 
+    fn end(&mut self, half: bool) -> Incoming {
+        self.reading = if half { Reading::HalfClosed } else { Reading::Ended };
+        let partial = std::mem::take(&mut self.partial);
+        Incoming::Closed { partial, half }
+    }
+
     fn take_frame(&mut self) -> Result<Option<Frame>, String> {
-        let Some(header) = Header::decode(self.dialect, &self.partial) else {
+        let count = self.partial.fds.len();
+        if count > FDS_PER_MESSAGE_MAX {
+            return Err(format!(
+                "{count} descriptors with one message, more than {FDS_PER_MESSAGE_MAX}"
+            ));
+        }
+        let Some(header) = Header::decode(self.dialect, &self.partial.bytes) else {
             return Ok(None);
         };
-        let header_len = self.dialect.header_len();
         let size = header.size as usize;
         if size > PAYLOAD_MAX {
             return Err(format!(
                 "the header announces {size} bytes of payload, more than {PAYLOAD_MAX}"
             ));
         }
-        if self.partial.len() < header_len + size {
+        if self.partial.bytes.len() < self.dialect.header_len() + size {
             return Ok(None);
         }
-        let payload = self.partial.split_off(header_len);
-        self.partial.clear();
-        Ok(Some(Frame {
-            header,
-            payload,
-            fds: std::mem::take(&mut self.fds),
-        }))
+        let chunk = std::mem::take(&mut self.partial);
+        Ok(Some(Frame { header, chunk }))
+    }
+}
+
+impl Frame {
+    /// Its payload.
+    pub fn payload(&self, dialect: Dialect) -> &[u8] {
+        self.chunk.bytes.get(dialect.header_len()..).unwrap_or_default()
+    }
+}
+
+impl Chunk {
+    /// Bytes, with descriptors on the first of them.
+    pub fn new(bytes: Vec<u8>, fds: Vec<OwnedFd>) -> Self {
+        Self {
+            bytes,
+            fds,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.fds.is_empty()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::fd::{eventfd, socket_pair};
-
-    fn pair() -> (Stream, Stream) {
-        let (a, b) = socket_pair().unwrap();
-        (
-            Stream::new(a, Dialect::VhostUser).unwrap(),
-            Stream::new(b, Dialect::VhostUser).unwrap(),
-        )
-    }
-
-    fn message(request: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Header {
-            request,
-            flags: 1,
-            size: payload.len() as u32,
-        }
-        .encode(Dialect::VhostUser);
-        bytes.extend_from_slice(payload);
-        bytes
-    }
-
-    #[test]
-    fn descriptors_stay_with_their_message_when_messages_run_together() {
-        let (mut a, mut b) = pair();
-        a.queue(&message(1, b""), Vec::new(), &[]);
-        a.queue(
-            &message(5, b"12345678"),
-            vec![eventfd().unwrap(), eventfd().unwrap()],
-            &[],
-        );
-        a.queue(&message(2, b"x"), vec![eventfd().unwrap()], &[]);
-        a.flush().unwrap();
-        let counts: Vec<(u32, usize)> = b
-            .read()
-            .into_iter()
-            .map(|incoming| match incoming {
-                Incoming::Frame(frame) => (frame.header.request, frame.fds.len()),
-                other => panic!("{other:?}"),
-            })
-            .collect();
-        assert_eq!(counts, [(1, 0), (5, 2), (2, 1)]);
-    }
-
-    #[test]
-    fn a_message_split_at_every_byte_is_put_together() {
-        let bytes = message(9, &[7; 40]);
-        for cut in 0..bytes.len() {
-            let (mut a, mut b) = pair();
-            a.queue(&bytes, vec![eventfd().unwrap()], &[cut]);
-            a.flush().unwrap();
-            assert_eq!(a.waits_for_reader(), cut > 0, "cut at {cut}");
-            let mut incoming = b.read();
-            assert_eq!(incoming.is_empty(), cut > 0, "cut at {cut}");
-            a.flush().unwrap();
-            incoming.extend(b.read());
-            assert!(
-                matches!(&incoming[..], [Incoming::Frame(f)] if f.payload == [7; 40] && f.fds.len() == 1),
-                "cut at {cut}: {incoming:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_size_of_4_gib_ends_the_stream_without_taking_memory() {
-        let (mut a, mut b) = pair();
-        a.queue(
-            &Header {
-                request: 1,
-                flags: 1,
-                size: u32::MAX,
-            }
-            .encode(Dialect::VhostUser),
-            Vec::new(),
-            &[],
-        );
-        a.flush().unwrap();
-        assert!(matches!(&b.read()[..], [Incoming::Malformed { why, .. }] if why.contains("4294967295")));
-        assert!(b.read().is_empty() && !b.is_open());
-    }
-
-    #[test]
-    fn a_close_in_the_middle_tells_how_far_it_came() {
-        let (mut a, mut b) = pair();
-        a.queue(&message(1, b"")[..5], Vec::new(), &[]);
-        a.flush().unwrap();
-        drop(a);
-        assert!(matches!(&b.read()[..], [Incoming::Closed { partial: 5 }]));
-    }
-}
+mod tests;

@@ -1,9 +1,8 @@
 //! One of the two sockets of a connection as the harness sees it: two ends, and what is on its way between them.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 
-use super::stream::Stream;
+use super::stream::{Chunk, Stream};
 use crate::trace::Seq;
 use crate::wire::{Message, Party};
 
@@ -35,15 +34,17 @@ pub enum Transit {
         seq: Option<Seq>,
         /// As decoded, for the holds.
         message: Message,
-        /// All bytes, header included, exactly as they came.
-        bytes: Vec<u8>,
-        /// What is attached.
-        fds: Vec<OwnedFd>,
+        /// All bytes, header included, and what is attached, exactly as they came.
+        chunk: Chunk,
         /// Offsets at which it is to be cut when it is sent.
         split: Vec<usize>,
         /// The hold that keeps it.
         held_by: Option<String>,
     },
+    /// What is no message, or only the beginning of one.
+    Raw(Chunk),
+    /// The sender sends nothing more, and still reads.
+    EndOfSending,
     /// The sender closed.
     Close,
 }
@@ -51,8 +52,8 @@ pub enum Transit {
 impl Transit {
     fn fds(&self) -> usize {
         match self {
-            Transit::Message { fds, .. } => fds.len(),
-            Transit::Close => 0,
+            Transit::Message { chunk, .. } | Transit::Raw(chunk) => chunk.fds.len(),
+            Transit::EndOfSending | Transit::Close => 0,
         }
     }
 }
@@ -64,6 +65,8 @@ pub struct Socket {
     pub front: End,
     /// The back-end's side.
     pub back: End,
+    /// Pieces of what cannot be framed that have crossed.
+    pub raw_chunks: u32,
     from_front: VecDeque<Transit>,
     from_back: VecDeque<Transit>,
     /// Descriptors in the two queues.
@@ -118,6 +121,14 @@ impl Socket {
         match from {
             Party::FrontEnd => &mut self.from_front,
             Party::BackEnd => &mut self.from_back,
+        }
+    }
+
+    /// What is on its way from a party, to look at.
+    pub fn queue_ref(&self, from: Party) -> &VecDeque<Transit> {
+        match from {
+            Party::FrontEnd => &self.from_front,
+            Party::BackEnd => &self.from_back,
         }
     }
 

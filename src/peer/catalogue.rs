@@ -27,7 +27,14 @@ const BUILT_IN: &[(&str, &str)] = &[
         "reference-frontend.yaml",
         include_str!("../../harness/peers/reference-frontend.yaml"),
     ),
+    ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
+    ("vub-0.22.yaml", include_str!("../../harness/peers/vub-0.22.yaml")),
+    ("vub-0.23.yaml", include_str!("../../harness/peers/vub-0.23.yaml")),
+    ("vub-0.24.yaml", include_str!("../../harness/peers/vub-0.24.yaml")),
 ];
+
+/// The environment variable that says where the known-bad back-ends are.
+pub const KNOWN_BAD_VARIABLE: &str = "VUH_KNOWN_BAD";
 
 /// Files read from a directory of the user's, at most.
 const FILES_MAX: usize = 256;
@@ -45,7 +52,7 @@ pub struct Entry {
     /// Device names it can be; empty: any.
     #[serde(default)]
     pub devices: Vec<String>,
-    /// Its program; `{vuh}` is this binary.
+    /// Its program; `{vuh}` is this binary, `{known_bad}` the folder that `harness/known-bad/build` fills.
     pub program: String,
     /// Arguments that make it print its version and end.
     #[serde(default)]
@@ -178,9 +185,28 @@ impl Catalogue {
     pub fn program(&self, entry: &Entry) -> PathBuf {
         if entry.program == "{vuh}" {
             self.vuh.clone()
+        } else if let Some(name) = entry.program.strip_prefix("{known_bad}/") {
+            self.known_bad().join(name)
         } else {
             PathBuf::from(&entry.program)
         }
+    }
+
+    /// `target/known-bad/` of the clone that this binary was built in, unless the environment says otherwise. Tests and
+    /// benches are built one folder further down than `vuh`.
+    fn known_bad(&self) -> PathBuf {
+        if let Some(folder) = std::env::var_os(KNOWN_BAD_VARIABLE).filter(|folder| !folder.is_empty()) {
+            return PathBuf::from(folder);
+        }
+        let above = self
+            .vuh
+            .ancestors()
+            .skip(2)
+            .take(2)
+            .map(|folder| folder.join("known-bad"));
+        let mut above = above.peekable();
+        let first = above.peek().cloned().unwrap_or_default();
+        above.find(|folder| folder.is_dir()).unwrap_or(first)
     }
 
     /// Whether the entry's program is here: its version line, or why not. Asked once for each program.
@@ -204,7 +230,10 @@ impl Catalogue {
 fn probe_program(program: &Path, entry: &Entry) -> Result<String, String> {
     let needs = entry.needs.as_deref().map(|n| format!(" ({n})")).unwrap_or_default();
     if find_program(program).is_none() {
-        return Err(format!("{} is not installed{needs}", entry.program));
+        return Err(match entry.program.strip_prefix("{known_bad}/") {
+            Some(name) => format!("{name} is not built{needs}"),
+            None => format!("{} is not installed{needs}", entry.program),
+        });
     }
     if entry.probe.is_empty() {
         return Ok("present".to_owned());

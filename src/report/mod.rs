@@ -2,6 +2,7 @@
 //! decides a verdict.
 
 pub mod console;
+pub mod conversation;
 pub mod duration;
 pub mod failure;
 pub mod json;

@@ -21,6 +21,10 @@ pub(super) struct FragmentFile {
 /// The text of a file, without a byte order mark.
 pub(super) fn text(path: &Path) -> Result<String, Diagnostic> {
     let cannot = |e: std::io::Error| Diagnostic::error(format!("cannot read `{}`: {e}", path.display()));
+    // opening a pipe would wait for somebody who writes into it
+    if !path.metadata().map_err(cannot)?.is_file() {
+        return Err(Diagnostic::error(format!("`{}` is no regular file", path.display())));
+    }
     let file = File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     let limit = MAX_FILE_BYTES as u64 + 1;
@@ -51,7 +55,7 @@ pub(super) fn root(path: &Path) -> Option<PathBuf> {
 }
 
 /// What the file's path says the id is, if it stands below a folder called `scenarios`; else only its last word.
-pub(super) fn id_of(path: &Path) -> Option<(String, bool)> {
+pub fn id_of(path: &Path) -> Option<(String, bool)> {
     let canonical = path.canonicalize().ok()?;
     let root = root(path)?;
     let whole = root.file_name().is_some_and(|name| name == SCENARIOS);

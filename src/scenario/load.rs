@@ -38,7 +38,7 @@ struct Outline {
     #[serde(default, rename = "tags")]
     _tags: Vec<At<String>>,
     #[serde(default, rename = "expected_fail")]
-    _expected_fail: Option<At<String>>,
+    _expected_fail: Option<At<Node>>,
     #[serde(default)]
     parameters: Ordered<Parameter>,
     #[serde(default)]

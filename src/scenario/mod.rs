@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod eval;
 mod expand;
 mod files;
+pub mod from_trace;
 pub mod load;
 pub mod model;
 pub mod plan;
@@ -28,6 +29,7 @@ pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};
 pub use eval::{Bindings, eval_match, eval_node, eval_num, eval_size, eval_text};
+pub use files::id_of;
 pub use load::{load_file, load_str, read_as, unknown_settings};
 pub use plan::{Plan, Settings};
 pub use reference::reference_markdown;

@@ -25,9 +25,10 @@ pub struct Scenario {
     /// Free words for `--filter tag(WORD)`.
     #[serde(default)]
     pub tags: Vec<At<String>>,
-    /// Why this is known to fail today; the verdict then is expected-fail, or unexpected-pass.
+    /// How this is known to fail today: the verdict then is expected-fail, or unexpected-pass; another failure stays one. It
+    /// holds for the peers as written, and not for those of `--frontend` and `--backend`.
     #[serde(default)]
-    pub expected_fail: Option<At<String>>,
+    pub expected_fail: Option<At<ExpectedFail>>,
     /// Parameters by name, with a default or several values; `${name}` in the steps, `--set NAME=VALUE` on the command line.
     #[serde(default)]
     pub parameters: Ordered<Parameter>,
@@ -44,6 +45,33 @@ pub struct Scenario {
     /// What must hold over the whole timeline.
     #[serde(default)]
     pub check: Vec<At<Check>>,
+}
+
+/// The failure that a scenario is known for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectedFail {
+    /// The kind of the failure.
+    pub kind: At<FailureKind>,
+    /// A text in the message of the failure or in its lines below: expected, actual, because.
+    #[serde(default)]
+    pub says: Option<At<String>>,
+    /// Why, in a sentence: what the program does.
+    pub because: At<String>,
+}
+
+/// Kinds of failure that a peer can be known for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// It does something else than expected.
+    Wrong,
+    /// Its process dies.
+    Crash,
+    /// Something that is waited for does not come.
+    Hang,
+    /// It leaves something behind.
+    Leak,
 }
 
 /// A file that holds only a fragment, for `use: {fragment: path/of/file.yaml}`.
@@ -275,8 +303,14 @@ pub enum Step {
     Use(Use),
     /// From here on, what matches waits on the link until it is released, and what comes after it on the same stream too.
     Hold(Box<Hold>),
-    /// Lets what a hold keeps go on, and ends the hold.
+    /// Lets what a hold keeps go on, a message or a thread, and ends the hold.
     Release(At<String>),
+    /// From here on, a thread of a peer's process stops at a certain point until it is released.
+    HoldThread(Box<HoldThread>),
+    /// Waits until the thread of that `hold_thread` is held.
+    UntilHeld(At<String>),
+    /// Waits until every thread of a peer's process sleeps, or is held: it has done all that it can with what it was given.
+    UntilIdle(At<String>),
     /// A simulated front-end signals a ring's kick eventfd.
     Kick(RingRef),
     /// A simulated back-end signals a ring's call eventfd.
@@ -563,6 +597,76 @@ pub struct Hold {
     pub name: At<String>,
     /// What it keeps: a message or a reply, from a peer.
     pub when: Pattern,
+}
+
+/// `hold_thread`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HoldThread {
+    /// The hold's name, for `until_held` and `release`.
+    #[serde(rename = "as")]
+    pub name: At<String>,
+    /// The peer, which has to be a process.
+    pub peer: At<String>,
+    /// At which end of a wait it stops: as it `returns` (default), or before it `waits`.
+    #[serde(default)]
+    pub when: Option<At<ThreadPoint>>,
+    /// Only a thread that waits in this call, and only this call.
+    #[serde(default)]
+    pub waits_in: Option<At<WaitCall>>,
+    /// It stops only as it returns with this news, and is a thread that waits for it.
+    #[serde(default)]
+    pub told_of: Option<News>,
+    /// `true`: a thread that waits for the main socket as well; `false`: one that does not. A peer that has none such is unsupported.
+    #[serde(default)]
+    pub serves_socket: Option<At<bool>>,
+    /// Limit for this step: finding the thread.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// An end of a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThreadPoint {
+    /// It has been told of something, and has not done anything about it.
+    Returns,
+    /// It has done what there was to do, and is about to wait.
+    Waits,
+}
+
+/// What a thread waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum WaitCall {
+    /// epoll_wait, epoll_pwait, epoll_pwait2.
+    Epoll,
+    /// poll, ppoll.
+    Poll,
+    /// read.
+    Read,
+    /// recvmsg, recvfrom.
+    Recv,
+}
+
+/// What a wait tells of. Exactly one of `kick` and `socket`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct News {
+    /// The kick of this ring.
+    #[serde(default)]
+    pub kick: Option<At<Num>>,
+    /// Something to read on the socket: `main`.
+    #[serde(default)]
+    pub socket: Option<At<NewsSocket>>,
+}
+
+/// A socket that a thread may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewsSocket {
+    /// The one the protocol is spoken on.
+    Main,
 }
 
 /// A ring of a peer.

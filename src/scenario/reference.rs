@@ -20,11 +20,13 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
     ("ExitRule", "Exit rule"),
+    ("ExpectedFail", "Expected fail"),
     ("Parameter", "Parameter"),
     ("Fragment", "Fragment"),
     ("Step", "Steps"),
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
+    ("News", "News"),
     ("FieldMatch", "Condition"),
 ];
 
@@ -49,7 +51,7 @@ pub fn reference_markdown() -> String {
     page.heading(2, "The file");
     page.paragraph(text_of(&schema, "description"));
     page.fields(&schema);
-    for name in ["Parameter", "Fragment"] {
+    for name in ["ExpectedFail", "Parameter", "Fragment"] {
         page.section(3, name);
     }
     page.section(2, "PeerDecl");
@@ -59,6 +61,7 @@ pub fn reference_markdown() -> String {
     page.choices("Step");
     page.choices("Check");
     page.section(2, "Pattern");
+    page.section(2, "News");
     page.section(2, "FieldMatch");
     page.scalars();
     page.text
@@ -150,7 +153,7 @@ impl<'a> Page<'a> {
                 Value::Null => String::new(),
                 default => format!("`{default}`"),
             };
-            let meaning = text_of(value, "description").replace('|', "\\|");
+            let meaning = text_of(value, "description").replace('|', "\\|").replace('\n', " ");
             writeln!(self.text, "| `{name}` | {kind} | {need} | {meaning} |").expect(TAKES);
         }
         for (name, value) in rows {

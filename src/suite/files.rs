@@ -55,6 +55,9 @@ pub(super) fn root_of(path: &Path, given: Option<&Path>) -> PathBuf {
 /// The id in the file's `scenario:` line, as far as it can be seen without parsing the file.
 fn own_id(path: &Path) -> Option<String> {
     use std::io::Read;
+    if !path.is_file() {
+        return None;
+    }
     let mut head = Vec::new();
     std::fs::File::open(path)
         .ok()?

@@ -1,5 +1,5 @@
 //! Which scenarios run, and when: finding files, choosing by id and filter, handing out work, adding up what came of it,
-//! and which requirements are covered. Knows no socket, no YAML and no terminal.
+//! which requirements are covered, and what a recording consists of. Knows no socket and no terminal.
 
 pub mod coverage;
 pub mod discover;
@@ -9,6 +9,7 @@ pub mod filter;
 pub mod glob;
 pub mod machine;
 pub mod peers;
+pub mod recording;
 pub mod replaced;
 pub mod schedule;
 pub mod summary;

@@ -1,6 +1,6 @@
 //! What kind of peer a scenario or an option names, and whether there is such a peer.
 
-use crate::engine::Environment;
+use crate::engine::{self, Environment};
 use crate::judge::outcome::PeerRun;
 use crate::peer::catalogue::{Catalogue, Role};
 use crate::scenario::Plan;
@@ -108,6 +108,9 @@ pub enum PeerError {
         /// The command.
         command: String,
     },
+    /// A command line that is no list of words.
+    #[error("{0}")]
+    NotWords(String),
     /// `listen:` or `connect:` without a path.
     #[error("`{0}` needs a path")]
     NoPath(String),
@@ -124,7 +127,7 @@ pub enum PeerError {
 /// Whether an option's PEER can be meant for this role.
 ///
 /// # Errors
-/// An unknown name, a command without a place for its socket, an empty path.
+/// An unknown name, a command without a place for its socket or with an open quote, an empty path.
 pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerError> {
     if kind == SIMULATED || catalogue.find(kind, role).is_some() {
         return Ok(());
@@ -138,6 +141,7 @@ pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerEr
     }
     if is_command(kind) {
         let placed = kind.contains("{socket}") || kind.contains("{fd}");
+        engine::split_words(kind).map_err(PeerError::NotWords)?;
         return if placed {
             Ok(())
         } else {

@@ -198,18 +198,8 @@ impl Child {
 
     /// Takes in whatever output is there, and whether it has ended. `Some` only once, when its end is first seen.
     pub fn collect(&mut self) -> Option<Exit> {
-        let ended = match (self.exit, self.inner.try_wait()) {
-            (None, Ok(Some(status))) => {
-                let exit = match (status.code(), status.signal()) {
-                    (Some(code), _) => Exit::Status(code),
-                    (None, Some(signal)) => Exit::Signal(signal),
-                    (None, None) => Exit::Status(-1),
-                };
-                self.exit = Some(exit);
-                Some(exit)
-            }
-            _ => None,
-        };
+        let ended = if self.exit.is_none() { reap(&self.pidfd) } else { None };
+        self.exit = self.exit.or(ended);
         // after the end, so that its last words are complete
         drain(&mut self.stdout, &mut self.out);
         drain(&mut self.stderr, &mut self.err);
@@ -320,6 +310,23 @@ fn drain(pipe: &mut Option<OwnedFd>, output: &mut Output) {
     }
 }
 
+/// How the process ended, if it has. The standard library's `try_wait` would also take the stops of a thread that is
+/// held by ptrace, which belong to its tracer.
+fn reap(pidfd: &OwnedFd) -> Option<Exit> {
+    // SAFETY: siginfo_t is plain data, for which all zeros is a value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    // SAFETY: `info` outlives the call, and is the only memory it writes.
+    let done = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+    // SAFETY: waitid has filled in the members of a child's signal, or left zeros.
+    let (child, status) = unsafe { (info.si_pid(), info.si_status()) };
+    match (done, child, info.si_code) {
+        (0, 1.., libc::CLD_EXITED) => Some(Exit::Status(status)),
+        (0, 1.., _) => Some(Exit::Signal(status)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::poll::{Interest, wait};
@@ -345,6 +352,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })
@@ -395,6 +403,7 @@ mod tests {
                 .watch()
                 .map(|fd| Interest {
                     fd,
+                    read: true,
                     write: false,
                     token: (),
                 })

@@ -157,6 +157,37 @@ impl fmt::Display for FdType {
     }
 }
 
+/// A text that is no kind of descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no kind of descriptor")]
+pub struct UnknownFdType(pub String);
+
+/// Reads what the display form prints.
+impl std::str::FromStr for FdType {
+    type Err = UnknownFdType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFdType> {
+        let unknown = || UnknownFdType(text.to_owned());
+        let size = |digits: &str| {
+            let digits = digits.strip_prefix("0x").ok_or_else(unknown)?;
+            u64::from_str_radix(digits, 16).map_err(|_| unknown())
+        };
+        Ok(match text.split_once(':') {
+            Some(("memfd", bytes)) => FdType::Memfd { size: size(bytes)? },
+            Some(("file", bytes)) => FdType::File { size: size(bytes)? },
+            Some(_) => return Err(unknown()),
+            None => match text {
+                "eventfd" => FdType::Eventfd,
+                "socket" => FdType::Socket,
+                "pipe" => FdType::Pipe,
+                "userfaultfd" => FdType::Userfault,
+                "other" => FdType::Other,
+                _ => return Err(unknown()),
+            },
+        })
+    }
+}
+
 /// Number of descriptors that this process has open.
 pub fn open_fds() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/fd")?.count())

@@ -11,7 +11,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 pub struct Interest<'a, T> {
     /// What.
     pub fd: BorrowedFd<'a>,
-    /// Wait for room to write as well.
+    /// Wait for something to read. A descriptor that waits for nothing is ready when its other side hangs up.
+    pub read: bool,
+    /// Wait for room to write.
     pub write: bool,
     /// Handed back when it is ready.
     pub token: T,
@@ -22,12 +24,10 @@ pub fn wait<T: Copy>(interests: &[Interest<T>], timeout: Option<Duration>) -> io
     let mut fds: Vec<PollFd> = interests
         .iter()
         .map(|interest| {
-            let write = if interest.write {
-                PollFlags::POLLOUT
-            } else {
-                PollFlags::empty()
-            };
-            PollFd::new(interest.fd, PollFlags::POLLIN | write)
+            let mut events = PollFlags::empty();
+            events.set(PollFlags::POLLIN, interest.read);
+            events.set(PollFlags::POLLOUT, interest.write);
+            PollFd::new(interest.fd, events)
         })
         .collect();
     // rounded up, so that a deadline has passed when the wait for it ends

@@ -83,6 +83,7 @@ pub fn wait_for_all(survivors: &[Survivor], limit: Duration) {
         };
         let interest = Interest {
             fd: pidfd.as_fd(),
+            read: true,
             write: false,
             token: (),
         };

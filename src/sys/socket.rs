@@ -1,13 +1,14 @@
 //! Unix stream sockets: listening, connecting, and sends and receives that carry file descriptors (SCM_RIGHTS).
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
-    socket,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, sendmsg,
+    shutdown, socket as nix_socket,
 };
 
 use super::fd::set_nonblocking;
@@ -25,31 +26,67 @@ pub struct Received {
     pub len: usize,
     /// Descriptors that came along, already close-on-exec.
     pub fds: Vec<OwnedFd>,
+    /// Further descriptors are lost: this process has no room for them.
+    pub lost_fds: bool,
 }
+
+/// Room for the descriptors of one message, aligned as control messages have to be.
+type ControlBuffer = [u64; CONTROL_WORDS];
+const CONTROL_WORDS: usize = (FDS_MAX * size_of::<RawFd>()).div_ceil(8) + 4;
 
 /// Receives once, without blocking. `Ok(None)`: nothing there now.
 pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-    let mut control = nix::cmsg_space!([RawFd; FDS_MAX]);
-    let mut slices = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-        Ok(message) => message,
-        Err(nix::Error::EAGAIN | nix::Error::EINTR) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    // not nix: it gives no access to the descriptors of a message whose others were lost, so they would stay open for ever
+    let mut control: ControlBuffer = [0; CONTROL_WORDS];
+    let mut slice = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
     };
+    // SAFETY: all zero is a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of::<ControlBuffer>();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the header points at one slice and one control buffer, both alive and writable for the lengths given.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+    let Ok(len) = usize::try_from(len) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    };
+    Ok(Some(Received {
+        len,
+        fds: take_fds(&header),
+        lost_fds: header.msg_flags & libc::MSG_CTRUNC != 0,
+    }))
+}
+
+/// The descriptors in a header that recvmsg has just filled in. Called once for each.
+fn take_fds(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut fds = Vec::new();
-    for item in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = item {
-            for fd in raw {
-                // SAFETY: the kernel has just installed this descriptor for us; nothing else owns it.
-                fds.push(unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: the header and its control buffer are as the kernel left them, which is what these macros walk over.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: not null, so it points at a whole control message in the buffer.
+        let (level, kind, len) = unsafe { ((*next).cmsg_level, (*next).cmsg_type, (*next).cmsg_len) };
+        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: as above; the data follows the message's head, and the length of both is `len`.
+            let data = unsafe { libc::CMSG_DATA(next) }.cast::<RawFd>();
+            // SAFETY: only arithmetic.
+            let head = unsafe { libc::CMSG_LEN(0) } as usize;
+            for index in 0..len.saturating_sub(head) / size_of::<RawFd>() {
+                // SAFETY: within the data; the kernel has just installed this descriptor for us, nothing else owns it.
+                fds.push(unsafe { OwnedFd::from_raw_fd(data.add(index).read_unaligned()) });
             }
         }
+        // SAFETY: as for the first.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    Ok(Some(Received {
-        len: message.bytes,
-        fds,
-    }))
+    fds
 }
 
 /// Whether the other side has read all that was sent. A socket that cannot tell counts as read.
@@ -58,6 +95,19 @@ pub fn is_drained(socket: BorrowedFd) -> bool {
     // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) stores one int through the pointer, which is valid for the call.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
     done < 0 || unread == 0
+}
+
+/// Says that nothing more will be sent; what the other side sends can still be read.
+pub fn end_sending(socket: BorrowedFd) -> io::Result<()> {
+    Ok(shutdown(socket.as_raw_fd(), Shutdown::Write)?)
+}
+
+/// Whether the other side is gone altogether, as opposed to having only said that it sends nothing more.
+pub fn is_hung_up(socket: BorrowedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let polled = poll(&mut fds, PollTimeout::ZERO);
+    // a poll that fails tells nothing; the safer answer is the usual one
+    polled.is_err() || fds[0].revents().is_none_or(|events| !events.is_empty())
 }
 
 /// Sends once, without blocking and without SIGPIPE; descriptors go with the first byte. `Ok(None)`: no room now.
@@ -81,16 +131,16 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Connects to a path. `Ok(None)`: nobody listens there yet, or whoever does accepts none and its backlog is full, where a
-/// blocking connect would wait for ever.
+/// Connects to a path, without blocking. `Ok(None)`: nobody listens there yet, or has no time for one more.
 pub fn connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     check_path(path)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    match nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?) {
+    let stream = nix_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match nix_connect(stream.as_raw_fd(), &UnixAddr::new(path)?) {
         Ok(()) => Ok(Some(stream)),
+        // the last: its backlog is full
         Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED | nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -106,7 +156,8 @@ pub fn accept(listener: &UnixListener) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn check_path(path: &Path) -> io::Result<()> {
+/// Whether a path fits into a socket's address.
+pub fn check_path(path: &Path) -> io::Result<()> {
     let len = path.as_os_str().len();
     if len > PATH_MAX {
         let text = format!(

@@ -23,7 +23,7 @@ pub struct LinkId(pub usize);
 pub type FdNote = FdType;
 
 /// Something that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// When.
     pub at: Moment,
@@ -36,7 +36,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
     /// A peer's process was started.
     Started {
@@ -114,6 +114,13 @@ pub enum EventKind {
         /// Bytes of a message that was never completed.
         partial: usize,
     },
+    /// A side sends nothing more on a socket, and still reads it.
+    HalfClosed {
+        /// Who.
+        from: Party,
+        /// Which socket.
+        channel: Channel,
+    },
     /// A process ended.
     Exited {
         /// How.
@@ -134,6 +141,11 @@ pub enum EventKind {
     /// Data crossed shared memory and was checked.
     Data {
         /// What.
+        what: String,
+    },
+    /// A thread of a peer's process is watched, held or let go.
+    Thread {
+        /// Which, and what.
         what: String,
     },
     /// A step began.
@@ -188,11 +200,12 @@ impl fmt::Display for EventKind {
             EventKind::Closed { channel, partial, .. } => {
                 write!(f, "closed {channel} after {partial} bytes of a message")
             }
+            EventKind::HalfClosed { channel, .. } => write!(f, "closed {channel} for sending"),
             EventKind::Exited { exit, asked: true } => write!(f, "ended as asked: {exit}"),
             EventKind::Exited { exit, asked: false } => write!(f, "ended: {exit}"),
             EventKind::Qmp { name } => write!(f, "QMP event {name}"),
             EventKind::Fault { what } => write!(f, "fault: {what}"),
-            EventKind::Data { what } => write!(f, "{what}"),
+            EventKind::Data { what } | EventKind::Thread { what } => write!(f, "{what}"),
             EventKind::Step { line, what } => write!(f, "step {what} (line {line})"),
         }
     }

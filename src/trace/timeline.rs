@@ -1,6 +1,9 @@
 //! All events of one run, in their order.
 
+use std::io;
+
 use super::event::{Event, EventKind, LinkId, PeerId, Seq};
+use super::file::{Counts, Recorder};
 use crate::sys::clock::{Clock, Moment};
 
 /// Events kept of one run. A scenario is short; a peer that floods the link is cut off here.
@@ -9,6 +12,8 @@ const EVENTS_MAX: usize = 200_000;
 /// Bytes of payload kept of one run. The messages of the specification have at most 4 KiB, and most have 8 bytes.
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
+/// Events that are at hand while a run is recorded.
+const RECORDED_KEPT: usize = 1_000;
 /// Bytes of payload that one message can have.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 
@@ -16,8 +21,12 @@ const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Timeline {
     clock: Clock,
+    /// The oldest may be gone, if it is recorded.
     events: Vec<Event>,
+    /// The number of the first event that is kept.
+    first: usize,
     names: Vec<String>,
+    recorder: Option<Recorder>,
     payload_bytes: u64,
 }
 
@@ -27,8 +36,18 @@ impl Timeline {
         Self {
             clock,
             events: Vec::new(),
+            first: 0,
             names,
+            recorder: None,
             payload_bytes: 0,
+        }
+    }
+
+    /// The timeline of something that happened before.
+    pub fn of(events: Vec<Event>, names: Vec<String>) -> Self {
+        Self {
+            events,
+            ..Self::new(Clock::start(), names)
         }
     }
 
@@ -41,17 +60,57 @@ impl Timeline {
             // a script may announce what it does not send
             self.payload_bytes += u64::from(*size).min(MESSAGE_BYTES_MAX);
         }
-        self.events.push(Event {
+        let event = Event {
             at: self.clock.now(),
             peer,
             link,
             kind,
-        });
-        Some(Seq(self.events.len() - 1))
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(&event);
+            if self.events.len() >= 2 * RECORDED_KEPT {
+                self.events.drain(..RECORDED_KEPT);
+                self.first += RECORDED_KEPT;
+            }
+        }
+        self.events.push(event);
+        Some(Seq(self.first + self.events.len() - 1))
     }
 
-    /// What there is more of than is kept; nothing is added any more.
+    /// From now on every event goes to `recorder`, there may be any number of them, and only the last are kept here.
+    pub fn record_to(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Whether it goes to a recorder.
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Writes what the recorder has taken in.
+    pub fn flush_recording(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+        }
+    }
+
+    /// Writes what a recorder of the last events holds.
+    pub fn save_recording(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.save();
+        }
+    }
+
+    /// Ends the recording, if there is one.
+    pub fn finish_recording(&mut self) -> Option<io::Result<Counts>> {
+        self.recorder.take().map(Recorder::finish)
+    }
+
+    /// What there is more of than is kept; nothing is added any more. Of what is recorded there may be any amount.
     pub fn is_full(&self) -> Option<String> {
+        if self.recorder.is_some() {
+            return None;
+        }
         if self.events.len() >= EVENTS_MAX {
             return Some(format!("{EVENTS_MAX} events"));
         }
@@ -69,24 +128,30 @@ impl Timeline {
         self.clock.now()
     }
 
-    /// All events.
+    /// All events; of a recording, the last ones.
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
     /// One event.
     pub fn get(&self, seq: Seq) -> Option<&Event> {
-        self.events.get(seq.0)
+        self.events.get(seq.0.checked_sub(self.first)?)
     }
 
     /// The next event's number.
     pub fn end(&self) -> Seq {
-        Seq(self.events.len())
+        Seq(self.first + self.events.len())
     }
 
     /// Events from `from` on, with their numbers.
     pub fn since(&self, from: Seq) -> impl Iterator<Item = (Seq, &Event)> {
-        self.events.iter().enumerate().skip(from.0).map(|(i, e)| (Seq(i), e))
+        let first = self.first;
+        let skipped = from.0.saturating_sub(first);
+        self.events
+            .iter()
+            .enumerate()
+            .skip(skipped)
+            .map(move |(i, e)| (Seq(first + i), e))
     }
 
     /// The name of a peer.
@@ -141,6 +206,6 @@ impl Timeline {
             .take(count)
             .collect();
         seqs.reverse();
-        seqs.into_iter().map(|i| self.line(Seq(i))).collect()
+        seqs.into_iter().map(|i| self.line(Seq(self.first + i))).collect()
     }
 }

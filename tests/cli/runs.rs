@@ -195,7 +195,7 @@ fn a_program_by_its_relative_path() {
 /// Broken: a known failure is red, or a repaired one stays unnoticed.
 #[test]
 fn known_failures() {
-    let known = |text: &str| format!("expected_fail: known to be wrong\n{text}");
+    let known = |text: &str| format!("expected_fail: {{kind: wrong, because: known to be wrong}}\n{text}");
     let place = Place::with(&[("link/a", &known(FAILS)), ("link/b", &known(PASSES))]);
     place
         .vuh(&["run", "link/a"])

@@ -7,6 +7,7 @@ use super::super::run::Run;
 use super::{Waiting, not_front};
 use crate::peer::device::blk::{BlkOp, S_IOERR, S_OK, S_UNSUPP};
 use crate::peer::device::frames;
+use crate::peer::device::net::PAIRS_MAX;
 use crate::peer::qemu::{BlkRequest, Command, CommandId, Outcome};
 use crate::scenario::model::{Await, Blk, BlkAction, BlkStatus, Deliver, Echo, Image, WriteStep};
 use crate::scenario::scalar::Num;
@@ -99,10 +100,17 @@ impl Run<'_> {
                 Diagnostic::error(message).at(step.size.as_ref().map_or(span, |s| s.span)),
             ));
         }
+        let pair = self.small(step.pair.as_ref(), 0)?;
+        if pair >= PAIRS_MAX {
+            let place = step.pair.as_ref().map_or(span, |p| p.span);
+            return Err(Stop::wrong(
+                Diagnostic::error(format!("there is no queue pair {pair}")).at(place),
+            ));
+        }
         Ok(Waiting::Delivery(Box::new(Delivery {
             from,
             to,
-            pair: self.small(step.pair.as_ref(), 0)?,
+            pair,
             size: size as usize,
             count: self.number(step.packets.as_ref(), 1)?,
             sent: 0,

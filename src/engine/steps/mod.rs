@@ -6,9 +6,11 @@ mod messages;
 mod process;
 mod qemu;
 mod setup;
+mod threads;
 
 use super::failure::{Result, Stop};
 use super::patterns::channel;
+use super::resolve::Player;
 use super::run::{HoldState, Never, Run};
 use super::tracks::Track;
 use crate::judge::matcher::Matcher;
@@ -20,8 +22,11 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::wire::Party;
 
 pub(super) use data::{Delivery, Submitted};
+pub(super) use threads::ThreadHold;
+use threads::Wanted;
 
 /// What a step that has begun waits for.
 #[derive(Debug)]
@@ -70,6 +75,14 @@ pub(super) enum Waiting {
     OpenRequest { peer: PeerId, request: u32 },
     /// The end of a process that is to be restarted.
     Restart(PeerId),
+    /// A thread to hold: it has to be found, and then attached to.
+    Thread(Box<Wanted>),
+    /// The thread of that hold to be held.
+    Held(String),
+    /// The thread of that hold to be let go.
+    LetGo(String),
+    /// Every thread of a process to sleep.
+    Idle(PeerId),
 }
 
 impl Waiting {
@@ -101,6 +114,9 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Use(_) => "use",
         Step::Hold(_) => "hold",
         Step::Release(_) => "release",
+        Step::HoldThread(_) => "hold_thread",
+        Step::UntilHeld(_) => "until_held",
+        Step::UntilIdle(_) => "until_idle",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -137,6 +153,7 @@ impl<'a> Run<'a> {
             Step::Blk(s) => s.within.as_ref(),
             Step::Await(s) => s.within.as_ref(),
             Step::Echo(s) => s.within.as_ref(),
+            Step::HoldThread(s) => s.within.as_ref(),
             Step::Config(s) => s.within.as_ref(),
             Step::Driver(s) => s.within.as_ref(),
             Step::Qmp(s) => s.within.as_ref(),
@@ -197,7 +214,13 @@ impl<'a> Run<'a> {
                     matcher,
                 });
             }
-            Step::Release(name) => self.holds.retain(|h| h.name != name.value),
+            Step::Release(name) => {
+                self.holds.retain(|h| h.name != name.value);
+                return Ok(self.begin_let_go(&name.value));
+            }
+            Step::HoldThread(hold) => return self.begin_hold_thread(hold),
+            Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
+            Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -280,6 +303,10 @@ impl<'a> Run<'a> {
                 self.poll_reply(reply, *peer, *request)
             }
             Waiting::Restart(peer) => self.poll_restart(*peer, span),
+            Waiting::Thread(wanted) => self.poll_hold_thread(span, wanted),
+            Waiting::Held(name) => self.poll_held(span, name),
+            Waiting::LetGo(name) => Ok(self.poll_let_go(name)),
+            Waiting::Idle(peer) => self.poll_idle(span, *peer),
         }
     }
 
@@ -394,6 +421,10 @@ impl<'a> Run<'a> {
             Waiting::Barrier => "the other tracks at the barrier".to_owned(),
             Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
+            Waiting::Thread(wanted) => self.thread_wanted(wanted),
+            Waiting::Held(name) => self.hold_waits_for(name),
+            Waiting::LetGo(name) => format!("the thread of `{name}` to go on"),
+            Waiting::Idle(peer) => format!("every thread of `{}` to sleep", self.peers[peer.0].spec.name),
             Waiting::Nothing => "nothing".to_owned(),
         }
     }
@@ -414,8 +445,22 @@ impl<'a> Run<'a> {
                 let footer = format!("because   `{}` ended: {exit}", peer.spec.name);
                 Stop::fail(FailKind::of_end(exit), diagnostic.footer(footer))
             }
+            None if self.is_nobody_there(waiting) => Stop::fail(FailKind::Start, diagnostic),
             None => Stop::fail(FailKind::Hang, diagnostic),
         }
+    }
+
+    /// A peer that others should have started has never been seen.
+    fn is_nobody_there(&self, waiting: &Waiting) -> bool {
+        let Waiting::Connection(link) = waiting else {
+            return false;
+        };
+        let link = &self.links[link.0];
+        let absent = |party| {
+            let peer = &self.peers[link.peer(party).0];
+            matches!(peer.spec.player, Player::Connect(_) | Player::Listen(_)) && !link.main.end_ref(party).is_open()
+        };
+        link.generation == 0 && (absent(Party::FrontEnd) || absent(Party::BackEnd))
     }
 
     /// The last thing that any peer did, for a person who wonders what it is doing.

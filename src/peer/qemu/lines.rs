@@ -72,6 +72,7 @@ pub(super) fn wait_any<const N: usize>(
     let mut token = 0..;
     let interests = fds.map(|fd| Interest {
         fd,
+        read: true,
         write: false,
         token: token.next().unwrap_or(N),
     });
@@ -215,12 +216,14 @@ fn wait(
         .deadline
         .remaining()
         .ok_or_else(|| limits.timed_out(channel, outstanding))?;
-    let stop = Interest {
-        fd: limits.stop.as_fd(),
-        write: false,
-        token: 1,
+    let interest = |fd, write, token| Interest {
+        fd,
+        read: true,
+        write,
+        token,
     };
-    let [_, stopped] = ready(&[Interest { fd, write, token: 0 }, stop], Some(left))?;
+    let stop = interest(limits.stop.as_fd(), false, 1);
+    let [_, stopped] = ready(&[interest(fd, write, 0), stop], Some(left))?;
     if stopped {
         return Err(QemuError::Stopped {
             outstanding: outstanding.to_owned(),

@@ -91,7 +91,7 @@ impl Flow<'_> {
                 }
             }
             // Their `as` names a hold or a request, which have steps of their own to be used by; `never` has none.
-            ("hold" | "blk" | "never", _) => self.references(value, scope),
+            ("hold" | "hold_thread" | "blk" | "never", _) => self.references(value, scope),
             _ => {
                 self.references(value, scope);
                 self.bind(value, scope);

@@ -117,7 +117,8 @@ impl<'a> Cx<'a> {
 
     fn program(&mut self, peer: Peer<'a>) {
         let value = &peer.value.value;
-        let command = value.contains(char::is_whitespace);
+        let path = ["listen:", "connect:"].iter().any(|scheme| value.starts_with(scheme));
+        let command = !path && value.contains(char::is_whitespace);
         if value.trim().is_empty() {
             self.report(Diagnostic::error("no program is named").at(peer.value.span));
         } else if command && !value.contains("{socket}") && !value.contains("{fd}") {

@@ -4,8 +4,8 @@ use crate::wire::Party;
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{
-    Blk, BlkAction, ConfigStep, Driver, DriverAction, MemoryAction, MemoryStep, Raw, Reply, RingAction, RingStep, Send,
-    Step,
+    Blk, BlkAction, ConfigStep, Driver, DriverAction, HoldThread, MemoryAction, MemoryStep, Raw, Reply, RingAction,
+    RingStep, Send, Step, ThreadPoint,
 };
 use super::super::span::{At, Span};
 use super::{Cx, Kinds};
@@ -57,7 +57,9 @@ impl<'a> Cx<'a> {
                 }
             }
             Step::Hold(hold) => self.pattern(&hold.when, place, false),
-            Step::Barrier(_) | Step::Release(_) | Step::Await(_) | Step::Use(_) => {}
+            Step::HoldThread(hold) => self.hold_thread(hold, place),
+            Step::UntilIdle(peer) => drop(self.actor(peer, "until_idle", None, Kinds::Process)),
+            Step::Barrier(_) | Step::Release(_) | Step::UntilHeld(_) | Step::Await(_) | Step::Use(_) => {}
             Step::Kick(ring) => drop(self.actor(&ring.from, "kick", FRONT, Kinds::Simulated)),
             Step::Call(ring) => drop(self.actor(&ring.from, "call", BACK, Kinds::Simulated)),
             Step::Close(close) => {
@@ -91,6 +93,20 @@ impl<'a> Cx<'a> {
                 }
             }
             Step::Qtest(qtest) => drop(self.actor(&qtest.peer, "qtest", FRONT, Kinds::Qemu)),
+        }
+    }
+
+    fn hold_thread(&mut self, hold: &HoldThread, place: Span) {
+        self.actor(&hold.peer, "hold_thread", None, Kinds::Process);
+        let Some(news) = &hold.told_of else { return };
+        if news.kick.is_some() == news.socket.is_some() {
+            let error = Diagnostic::error("`told_of` is either a `kick` or a `socket`").at(place);
+            self.report(error.help("`told_of: {kick: 0}`, `told_of: {socket: main}`"));
+        }
+        let before = hold.when.as_ref().filter(|when| when.value == ThreadPoint::Waits);
+        if let Some(when) = before {
+            let error = Diagnostic::error("a thread is told of something when a wait returns, not before it waits");
+            self.report(error.at(when.span).help("leave out `told_of`, or `when`"));
         }
     }
 

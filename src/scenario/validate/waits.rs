@@ -10,6 +10,7 @@ use super::super::suggest::did_you_mean;
 
 pub(super) fn check(steps: &[At<Step>]) -> Vec<Diagnostic> {
     let mut wrong = pairs(steps, &HOLDS);
+    held_threads(steps, &mut wrong);
     wrong.append(&mut pairs(steps, &REQUESTS));
     barriers(steps, false, &mut wrong);
     closed(steps, &mut wrong);
@@ -29,6 +30,7 @@ struct Pairing {
 const HOLDS: Pairing = Pairing {
     opens: |step| match step {
         Step::Hold(hold) => Some(&hold.name),
+        Step::HoldThread(hold) => Some(&hold.name),
         _ => None,
     },
     ends: |step| match step {
@@ -110,6 +112,36 @@ fn pairs(steps: &[At<Step>], pairing: &Pairing) -> Vec<Diagnostic> {
         wrong.push(error.help(pairing.help.replace("NAME", name)));
     }
     wrong
+}
+
+/// Only a thread that is to be held can be waited for, and only while it is.
+fn held_threads(steps: &[At<Step>], wrong: &mut Vec<Diagnostic>) {
+    let opens: fn(&Step) -> Option<&At<String>> = |step| match step {
+        Step::HoldThread(hold) => Some(&hold.name),
+        _ => None,
+    };
+    let mut all = Vec::new();
+    flatten(steps, opens, &mut all);
+    let names: BTreeSet<&str> = all
+        .iter()
+        .filter_map(|s| opens(&s.value))
+        .map(|n| n.value.as_str())
+        .collect();
+    let mut open = BTreeSet::new();
+    for step in &all {
+        match &step.value {
+            Step::HoldThread(hold) => drop(open.insert(hold.name.value.as_str())),
+            Step::Release(name) => drop(open.remove(name.value.as_str())),
+            Step::UntilHeld(name) if !open.contains(name.value.as_str()) => {
+                let known = names.contains(name.value.as_str());
+                let place = if known { " at this point" } else { "" };
+                let error = format!("there is no `hold_thread` called `{}`{place}", name.value);
+                let help = did_you_mean(&name.value, names.iter().copied()).filter(|_| !known);
+                wrong.push(Diagnostic::error(error).at(name.span).maybe_help(help));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A barrier is for the tracks of the nearest `together`, and needs two of them.

@@ -1,0 +1,136 @@
+//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS]`. One request and its reply, without and with a
+//! descriptor, direct and through `vuh record`, interleaved in one run; and the rate of packets between two DPDK programs,
+//! which share memory and should not notice. Prints medians and ratios; asserts nothing.
+
+mod dpdk;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use vhost_user_harness::sys::fd::eventfd;
+use vhost_user_harness::sys::poll::{Interest, wait};
+use vhost_user_harness::sys::socket::{receive, send};
+use vhost_user_harness::wire::{Dialect, Header};
+
+/// Round trips of one window.
+const TRIPS: usize = 2_000;
+
+fn main() {
+    let rounds = std::env::args()
+        .skip(1)
+        .find_map(|a| a.parse::<usize>().ok())
+        .unwrap_or(15);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let mut interposer = start(folder.path(), "trips.yaml");
+    let back = UnixListener::bind(folder.path().join("b")).expect("a socket");
+    let through = dial(&folder.path().join("a"));
+    let (direct, beside) = UnixStream::pair().expect("a pair of sockets");
+    let answering = back.accept().expect("the interposer connects").0;
+    for socket in [beside, answering] {
+        std::thread::spawn(move || answer(&socket));
+    }
+    let event = eventfd().expect("an eventfd");
+    for (what, request, fds) in [
+        ("request and reply", 1u32, vec![]),
+        ("the same with a descriptor", 12, vec![event.as_fd()]),
+    ] {
+        let (mut own, mut passed) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            own.push(window(&direct, request, &fds));
+            passed.push(window(&through, request, &fds));
+        }
+        let (own, passed) = (median(own), median(passed));
+        println!("{what}, median of {rounds} windows of {TRIPS}, interleaved");
+        println!("  direct      {own:7.2} us");
+        println!("  interposer  {passed:7.2} us");
+        println!("  ratio       {:7.2}", passed / own);
+    }
+    interposer.kill().expect("the interposer is ours");
+    interposer.wait().expect("the interposer ends");
+    dpdk::compare(rounds.div_ceil(3));
+}
+
+/// Starts `vuh record` between `a` and `b` in a folder.
+fn start(folder: &Path, trace: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_vuh"))
+        .args(["record", "--listen", "a", "--connect", "b", "-o", trace])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("vuh starts")
+}
+
+fn dial(path: &Path) -> UnixStream {
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Microseconds of one round trip.
+fn window(socket: &UnixStream, request: u32, fds: &[BorrowedFd]) -> f64 {
+    let message = message(request, 9, &0u64.to_ne_bytes());
+    let start = Instant::now();
+    for _ in 0..TRIPS {
+        let sent = send(socket.as_fd(), &message, fds).expect("the other side is there");
+        assert_eq!(sent, Some(message.len()));
+        read(socket, 20).expect("the other side is there");
+    }
+    start.elapsed().as_secs_f64() * 1e6 / TRIPS as f64
+}
+
+/// Answers everything until the other side is gone, reading as real programs do: the header, then the payload.
+fn answer(socket: &UnixStream) {
+    while let Some(header) = read(socket, 12) {
+        let Some(header) = Header::decode(Dialect::VhostUser, &header) else {
+            return;
+        };
+        if read(socket, header.size as usize).is_none() {
+            return;
+        }
+        let reply = message(header.request, 5, &1u64.to_ne_bytes());
+        if send(socket.as_fd(), &reply, &[]).is_err() {
+            return;
+        }
+    }
+}
+
+fn read(socket: &UnixStream, len: usize) -> Option<Vec<u8>> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 64]);
+    while bytes.len() < len {
+        let wanted = (len - bytes.len()).min(buffer.len());
+        match receive(socket.as_fd(), &mut buffer[..wanted]) {
+            Ok(Some(received)) if received.len == 0 => return None,
+            Ok(Some(received)) => bytes.extend_from_slice(&buffer[..received.len]),
+            Ok(None) => {
+                let interest = Interest {
+                    fd: socket.as_fd(),
+                    read: true,
+                    write: false,
+                    token: (),
+                };
+                wait(&[interest], None).ok()?;
+            }
+            Err(_) => return None,
+        }
+    }
+    Some(bytes)
+}
+
+fn message(request: u32, flags: u32, payload: &[u8]) -> Vec<u8> {
+    let size = payload.len() as u32;
+    let mut bytes = Header { request, flags, size }.encode(Dialect::VhostUser);
+    bytes.extend_from_slice(payload);
+    bytes
+}

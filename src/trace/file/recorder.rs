@@ -1,0 +1,178 @@
+//! Where a recording goes: a file or the standard output, event by event, or a ring whose content is written when asked for.
+
+use std::fs::File;
+use std::io::{self, Stdout, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Header, Ring, Writer};
+use crate::trace::{Event, EventKind};
+
+/// Events that are taken in before they are written: whoever waits for a message goes first.
+const PENDING_MAX: usize = 256;
+
+/// Where to, and how much.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The file; otherwise the standard output.
+    pub path: Option<PathBuf>,
+    /// Only this many events, the last ones, and only when the recording ends or is asked for.
+    pub last: Option<usize>,
+}
+
+/// Takes in events and writes them.
+#[derive(Debug)]
+pub struct Recorder {
+    target: Target,
+    pending: Vec<Event>,
+    counts: Counts,
+    failure: Option<io::Error>,
+}
+
+/// How much was recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Messages among them.
+    pub messages: u64,
+    /// Connections.
+    pub connections: u64,
+}
+
+#[derive(Debug)]
+enum Target {
+    Stream(Option<Writer<Out>>),
+    Ring(Ring, Option<PathBuf>),
+}
+
+#[derive(Debug)]
+enum Out {
+    File(File),
+    Stdout(Stdout),
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Out::File(file) => file.write(bytes),
+            Out::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Out::File(file) => file.flush(),
+            Out::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+impl Out {
+    fn new(path: Option<&Path>) -> io::Result<Self> {
+        match path {
+            Some(path) => File::create(path).map(Out::File),
+            None => Ok(Out::Stdout(io::stdout())),
+        }
+    }
+}
+
+impl Recorder {
+    /// Opens the output and, unless it is a ring, writes the header.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn new(output: &Output, header: Header) -> io::Result<Self> {
+        let target = match output.last {
+            None => Target::Stream(Some(Writer::new(Out::new(output.path.as_deref())?, header)?)),
+            Some(count) => {
+                if let Some(path) = &output.path {
+                    // found out now rather than after hours
+                    File::create(beside(path)).and_then(|_| std::fs::remove_file(beside(path)))?;
+                }
+                Target::Ring(Ring::new(header, count), output.path.clone())
+            }
+        };
+        Ok(Self {
+            target,
+            pending: Vec::new(),
+            counts: Counts::default(),
+            failure: None,
+        })
+    }
+
+    /// Takes in an event.
+    pub(crate) fn event(&mut self, event: &Event) {
+        self.counts.events += 1;
+        self.counts.messages += u64::from(event.kind.message().is_some());
+        self.counts.connections += u64::from(matches!(event.kind, EventKind::Connected { .. }));
+        let mut event = event.clone();
+        if let EventKind::Started { program, .. } = &mut event.kind
+            && let Some(name) = Path::new(program.as_str()).file_name()
+        {
+            // where it is installed is nobody's business
+            *program = name.to_string_lossy().into_owned();
+        }
+        self.pending.push(event);
+        if self.pending.len() >= PENDING_MAX {
+            self.flush();
+        }
+    }
+
+    /// Writes what was taken in. An error is kept, and ends the writing, not what is recorded.
+    pub(crate) fn flush(&mut self) {
+        for event in self.pending.drain(..) {
+            match &mut self.target {
+                Target::Ring(ring, _) => ring.event(&event),
+                Target::Stream(writer) => {
+                    let Some(out) = writer else { continue };
+                    if let Err(error) = out.event(&event) {
+                        self.failure = Some(error);
+                        *writer = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what a ring holds; a stream is written already.
+    pub(crate) fn save(&mut self) {
+        self.flush();
+        if let Target::Ring(ring, path) = &self.target
+            && let Err(error) = save(ring, path.as_deref())
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    /// Writes the rest, and says how much there was.
+    ///
+    /// # Errors
+    /// The first error of writing.
+    pub(crate) fn finish(mut self) -> io::Result<Counts> {
+        self.save();
+        if let Some(error) = self.failure {
+            return Err(error);
+        }
+        if let Target::Stream(Some(writer)) = self.target {
+            writer.finish()?;
+        }
+        Ok(self.counts)
+    }
+}
+
+/// Replaces the file at once, so that a reader never sees half of it.
+fn save(ring: &Ring, path: Option<&Path>) -> io::Result<()> {
+    let Some(path) = path else {
+        return ring.write(io::stdout().lock()).map(drop);
+    };
+    let beside = beside(path);
+    let file = ring.write(io::BufWriter::new(File::create(&beside)?))?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    std::fs::rename(&beside, path)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    path.with_file_name(name)
+}

@@ -1,0 +1,64 @@
+//! Writing a trace as it happens: each event is one write, so that whatever ends this process leaves whole lines.
+
+use std::io::{self, Write};
+
+use super::header::Header;
+use super::{END, item};
+use crate::trace::Event;
+
+/// Writes a trace to a file or anything else. Holds no more than one line.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    header: Header,
+    written: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn new(mut out: W, header: Header) -> io::Result<Self> {
+        out.write_all(header.print().as_bytes())?;
+        Ok(Self {
+            out,
+            header,
+            written: 0,
+        })
+    }
+
+    /// Writes an event; what the harness itself did is left out.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn event(&mut self, event: &Event) -> io::Result<()> {
+        match item::print(&self.header, event) {
+            Some(line) => self.line(line),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn line(&mut self, mut line: String) -> io::Result<()> {
+        line.push('\n');
+        self.out.write_all(line.as_bytes())?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Events written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Says that this is all.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.write_all(END.as_bytes())?;
+        self.out.write_all(b"\n")?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}

@@ -1,0 +1,77 @@
+//! What is kept: bounded memory, the last events, and a trace whatever happens.
+
+use vhost_user_harness::trace::EventKind;
+
+use super::*;
+
+/// Request and answer, so many times.
+fn talk(a: &UnixStream, b: &UnixStream, times: usize) {
+    let (request, answer) = (message(1, 1, &[]), message(1, 5, &[1; 8]));
+    for _ in 0..times {
+        send_all(a, &request, &[]);
+        Got::default().until_len(b, request.len());
+        send_all(b, &answer, &[]);
+        Got::default().until_len(a, answer.len());
+    }
+}
+
+/// Broken: the memory of a recording grows with what it records.
+#[test]
+fn memory_does_not_grow_with_messages() {
+    let between = Between::start(&[]);
+    let (a, b) = between.connect();
+    talk(&a, &b, 2_000);
+    let before = between.memory_kb();
+    talk(&a, &b, 6_000);
+    let after = between.memory_kb();
+    assert!(after <= before + 1_000, "{before} kB, then {after} kB");
+    let (_, _, trace) = between.end();
+    assert_eq!(
+        trace.events.iter().filter(|e| e.kind.message().is_some()).count(),
+        16_000
+    );
+    assert!(!trace.cut);
+}
+
+/// Broken: a kill -9 costs more than the event that was being written.
+#[test]
+fn kill_9_leaves_a_trace() {
+    let mut between = Between::start(&[]);
+    let (a, b) = between.connect();
+    talk(&a, &b, 100);
+    between.signal(Signal::SIGKILL);
+    between.child.wait().unwrap();
+    let trace = Trace::read(&between.trace()).unwrap();
+    assert!(trace.cut);
+    // the last one may have been on its way to the file
+    assert!((200..=201).contains(&trace.events.len()), "{}", trace.events.len());
+    let said = Command::new(env!("CARGO_BIN_EXE_vuh"))
+        .args(["trace", "show"])
+        .arg(between.trace())
+        .output()
+        .unwrap();
+    let error = String::from_utf8(said.stderr).unwrap();
+    assert!(
+        said.status.success() && error.contains("the trace is cut off after line"),
+        "{error}"
+    );
+}
+
+/// Broken: of a long recording not the last events are kept, or SIGUSR1 does not give them while it goes on.
+#[test]
+fn the_last_events() {
+    let between = Between::start(&["--last", "5"]);
+    let (a, b) = between.connect();
+    talk(&a, &b, 50);
+    assert!(!between.trace().exists());
+    between.signal(Signal::SIGUSR1);
+    let trace = until("it is written", || Trace::read(&between.trace()).ok());
+    assert_eq!((trace.events.len(), trace.header.skipped, trace.cut), (5, 96, false));
+    talk(&a, &b, 1);
+    drop((a, b));
+    let (status, said, trace) = between.end();
+    assert!(status.success(), "{said}");
+    assert_eq!(trace.events.len(), 5);
+    assert!(trace.header.skipped >= 98, "{:?}", trace.header);
+    assert!(trace.events.iter().any(|e| matches!(e.kind, EventKind::Closed { .. })));
+}
