@@ -75,7 +75,8 @@ every scenario. A rule that a peer breaks fails the scenario, unless the scenari
 was allowed and never happened is noted. `check: - marks: [...]` asks for what must have happened.
 
 It follows split and packed rings, from SET_VRING_KICK on, and after GET_VRING_BASE sees that they are left alone. It is
-silent where it cannot look or cannot be sure: with ACCESS_PLATFORM, whose addresses it cannot translate; from
+silent where it cannot look or cannot be sure: with ACCESS_PLATFORM, whose addresses it cannot translate; on rings in the other
+byte order; from
 POSTCOPY_LISTEN on, since a look at a page that has not come would make it an empty one; on memory that cannot be mapped or
 was truncated; and after a deliberate violation, a refusal or a scripted reply, when the state of the ring is not certain.
 ";
@@ -90,7 +91,7 @@ them until those are back (a packed ring: until it is started again), and sets t
 Things that cannot be seen at all: a write to guest memory that no used element tells of; a completion between the moment when
 GET_VRING_BASE is answered and when the answer is read, which looks as if it came before; in a packed ring a used element
 where the driver has nothing available, which looks like a chain that came and went; a used element that was never published;
-dirty bits while the front-end takes them, so that those are only judged with a simulated front-end, when the ring is stopped.
+which chains came back with IN_ORDER, whose used elements need not be written; dirty bits while the front-end takes them, so that those are only judged with a simulated front-end, when the ring is stopped.
 While a ring is stopped and the front-end is not simulated, only the return of a chain that the device had is held against
 the device: the driver may use the memory otherwise.
 ";

@@ -206,6 +206,8 @@ struct Ground<'a> {
     mem: &'a dyn GuestAccess,
     event_idx: bool,
     indirect: bool,
+    /// Used elements are written, and say which chain came back.
+    has_names: bool,
     /// The last look was so short a time ago that no index can have come round.
     is_fresh: bool,
     /// Writes have been logged since before the last look.

@@ -131,7 +131,7 @@ impl Packed {
         if self.is_lost {
             return Ok(());
         }
-        if !ground.is_fresh {
+        if !ground.is_fresh || !ground.has_names {
             let mem = ground.mem;
             let moved =
                 self.avail.is_available(self.flags(mem, self.avail)?) || self.used.is_used(self.flags(mem, self.used)?);

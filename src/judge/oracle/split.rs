@@ -121,7 +121,7 @@ impl Split {
             self.lose_track(avail, used, sink);
             return Ok(());
         }
-        if offered > size || returned > size {
+        if offered > size || returned > size || !ground.has_names {
             sink.mark(Mark::LostTrack);
             self.lose_track(avail, used, sink);
             return Ok(());

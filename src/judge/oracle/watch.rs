@@ -15,14 +15,14 @@ use crate::memory::{DirtyLog, GuestAccess, LOG_PAGE_BYTES, MemRegionDesc, Memory
 use crate::ring::SplitLayout;
 use crate::sys::clock::Moment;
 use crate::trace::EventKind;
-use crate::wire::features::{EVENT_IDX, INDIRECT_DESC, LOG_ALL, PROTOCOL_FEATURES};
+use crate::wire::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, LOG_ALL, PROTOCOL_FEATURES};
 use crate::wire::id::frontend as id;
 use crate::wire::{Channel, MemRegion, Message, Party, Payload, ProtocolFeature, VringAddr};
 
 /// Rings of a link that are looked at.
 const RINGS_MAX: usize = 64;
 /// Chains that may pass in a second, at most: more than any known back-end serves on one ring.
-const CHAINS_A_SECOND: u64 = 20_000_000;
+const CHAINS_A_SECOND: u64 = 40_000_000;
 /// Findings of one look at all rings.
 const FOUND_MAX: usize = 64;
 /// VHOST_VRING_F_LOG.
@@ -39,6 +39,8 @@ pub(super) struct Watch {
     rings: BTreeMap<u32, Ring>,
     /// Rings of which the start was noticed, whether they could be watched or not.
     started: BTreeSet<u32>,
+    /// Rings in the other byte order.
+    swapped: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ struct Ring {
     is_stopped: bool,
     event_idx: bool,
     indirect: bool,
+    in_order: bool,
     looked_at: Moment,
     /// What holds since before the last look.
     settled: Settled,
@@ -158,6 +161,12 @@ impl Watch {
                             || facts.has(ProtocolFeature::GetVringBaseInflight);
                         self.stop(base.index, base.indices, may_leave, facts, &mut found, marks);
                     }
+                    (id::SET_VRING_ENDIAN, Payload::VringState(state)) if state.num != 0 => {
+                        self.rings.remove(&state.index);
+                        if facts.rings.contains_key(&state.index) {
+                            self.swapped.insert(state.index);
+                        }
+                    }
                     (id::REM_MEM_REG, Payload::MemReg(reg)) if !message.is_reply() => {
                         let MemRegion {
                             guest_address,
@@ -210,7 +219,7 @@ impl Watch {
             return;
         }
         if facts.has_bits(LOG_ALL) && self.log.is_some() {
-            self.log_since.get_or_insert(facts.back_replies);
+            note(&mut self.log_since, true, facts);
         } else {
             self.log_since = None;
         }
@@ -260,6 +269,7 @@ impl Watch {
         }
         let was_stopped = self.rings.remove(&index).is_some_and(|ring| ring.is_stopped);
         if self.rings.len() < RINGS_MAX
+            && !self.swapped.contains(&index)
             && let Some(ring) = Ring::start(state, facts, &self.memory, now)
         {
             marks.insert(match ring.kind {
@@ -337,10 +347,11 @@ fn is_blind(facts: &Facts) -> bool {
         || facts.translated() != Some(false)
 }
 
-/// Notes when a state of which the back-end has to be told began.
+/// Notes when a state of which the back-end has to be told began, in replies: those to what was asked before still come.
 fn note(since: &mut Option<u64>, holds: bool, facts: &Facts) {
     *since = if holds {
-        since.or(Some(facts.back_replies))
+        let before = facts.queue(Channel::Main).owed().count() as u64;
+        since.or(Some(facts.back_replies + before))
     } else {
         None
     };
@@ -352,6 +363,7 @@ impl Settled {
             mem,
             event_idx: false,
             indirect: false,
+            has_names: true,
             is_fresh: true,
             is_logged: self.is_logged,
             used_log: self.used_log,
@@ -379,6 +391,7 @@ impl Ring {
             is_stopped: false,
             event_idx: facts.has_bits(EVENT_IDX),
             indirect: facts.has_bits(INDIRECT_DESC),
+            in_order: facts.has_bits(IN_ORDER),
             looked_at: now,
             settled: Settled::default(),
             now: Settled::default(),
@@ -457,6 +470,7 @@ impl Ring {
         let ground = Ground {
             event_idx: self.event_idx,
             indirect: self.indirect,
+            has_names: !self.in_order,
             is_fresh: terms.is_paced || age_ns < round * 1_000_000_000 / CHAINS_A_SECOND,
             ..self.settled.ground(memory, terms, index)
         };

@@ -96,7 +96,7 @@ impl Rig {
             front SET_OWNER
             front SET_FEATURES value={features:#x}
             front SET_MEM_TABLE regions=[{{guest_address=0x0 size=0x100000 user_address=0x7f0000000000 mmap_offset=0x0}}] fds=[memfd:0x100000]",
-            FEATURES | EVENT_IDX | PACKED,
+            FEATURES | EVENT_IDX | PACKED | 1 << 35,
         ));
     }
 
