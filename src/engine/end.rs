@@ -176,6 +176,8 @@ fn rerun(plan: &Plan, environment: &Environment) -> String {
 impl Run<'_> {
     /// The checks over the whole timeline.
     fn checks(&mut self) -> Result<()> {
+        self.look_at_rings();
+        self.check_watchers()?;
         for check in &self.plan.scenario.check {
             let span = check.span;
             match &check.value {
@@ -206,6 +208,7 @@ impl Run<'_> {
                         return Err(Stop::wrong(diagnostic));
                     }
                 }
+                Check::Marks(marks) => self.check_marks(marks)?,
                 // what a process writes while it ends counts as well
                 Check::Stderr(_) => {}
             }

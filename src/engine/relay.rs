@@ -228,6 +228,7 @@ impl Run<'_> {
             }
         };
         let peer = self.links[link.0].peer(from);
+        let files = self.copy_files(from, &shown, &chunk.fds);
         let kind = EventKind::Message {
             from,
             message: shown,
@@ -236,6 +237,9 @@ impl Run<'_> {
             scripted,
         };
         let seq = self.record(Some(peer), Some(link), kind);
+        if let Some(files) = files {
+            self.show_files(link, files);
+        }
         let channel = message.channel;
         let parcel = Parcel { message, chunk, split };
         let transit = Transit::new(seq, Cargo::Message(parcel));

@@ -11,8 +11,8 @@ use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
 use super::steps::ThreadHold;
 use super::tracks::Track;
+use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
-use crate::judge::monitor::{Monitor, Profile};
 use crate::judge::verdict::FailKind;
 use crate::link::End;
 use crate::peer::device::blk::{Blk, BlkOptions};
@@ -82,15 +82,11 @@ pub(super) struct Run<'a> {
     pub(super) threads: Vec<ThreadHold>,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
+    pub(super) watchers: Watchers,
     /// Where connections are let in while programs that are started elsewhere are recorded.
     pub(super) gate: Option<super::record::Gate>,
     /// Signals that ask this process to stop end the run.
     pub(super) heeds_signals: bool,
-    pub(super) monitor: Monitor,
-    /// The first event that the monitor has not seen.
-    pub(super) monitored: Seq,
-    /// Links of which the monitor knows who is at their ends.
-    pub(super) links_watched: usize,
     /// What ends the run, found where nobody could be told.
     pub(super) stop: Option<Box<Stop>>,
 }
@@ -128,8 +124,6 @@ impl<'a> Run<'a> {
             recall(&mut sim, &spec, plan)?;
             states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
         }
-        let mut monitor = Monitor::new(Profile::practice());
-        plan.scenario.allow.iter().for_each(|id| monitor.allow(&id.value));
         Ok(Self {
             plan,
             environment,
@@ -149,11 +143,9 @@ impl<'a> Run<'a> {
             submitted: Vec::new(),
             threads: Vec::new(),
             violation: None,
+            watchers: Watchers::new(plan),
             gate: None,
             heeds_signals: true,
-            monitor,
-            monitored: Seq::default(),
-            links_watched: 0,
             stop: None,
         })
     }
@@ -197,11 +189,22 @@ impl<'a> Run<'a> {
             wake = wake.min(at);
         }
         self.timeline.flush_recording();
-        let ready = {
-            let interests = self.interests();
-            wait(&interests, Some(self.clock.until(wake)))
+        let ready = loop {
+            let slice = if self.watchers.needs_looks() {
+                wake.min(self.clock.now().plus_ms(LOOK_INTERVAL_MS))
+            } else {
+                wake
+            };
+            let ready = wait(&self.interests(), Some(self.clock.until(slice)));
+            let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
+            if self.look_at_rings()
+                || !ready.is_empty()
+                || self.is_past(wake)
+                || self.heeds_signals && signal::interrupted()
+            {
+                break ready;
+            }
         };
-        let ready = ready.map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
         if self.heeds_signals && signal::interrupted() {
             return Err(super::gone::interrupted());
         }
@@ -324,7 +327,7 @@ impl<'a> Run<'a> {
         if let Some(stop) = self.stop.take() {
             return Err(stop);
         }
-        self.check_monitor()?;
+        self.check_watchers()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));
@@ -361,9 +364,14 @@ impl<'a> Run<'a> {
         found.ok_or_else(|| Stop::harness(format!("there is no peer `{name}`"), span))
     }
 
-    /// Adds an event.
+    /// Adds an event, and shows it to those who judge it.
     pub(super) fn record(&mut self, peer: Option<PeerId>, link: Option<LinkId>, kind: EventKind) -> Option<Seq> {
-        self.timeline.push(peer, link, kind)
+        if let Some(link) = link {
+            self.look(link);
+        }
+        let seq = self.timeline.push(peer, link, kind);
+        self.watch();
+        seq
     }
 
     /// Time is up: what was waited for.

@@ -1,52 +1,177 @@
-//! The protocol monitor beside a run: it reads every event as it comes, and what a peer does wrong of its own accord ends
-//! the scenario.
+//! The judges beside a run: the protocol monitor reads every event as it comes, the ring oracle looks into shared memory
+//! before each of them. What a peer does wrong of its own accord ends the scenario.
+
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 
 use super::failure::{Result, Stop};
 use super::resolve::{Peer, Player};
 use super::run::Run;
-use crate::judge::monitor::{Profile, Script, Violation};
-use crate::scenario::Diagnostic;
+use crate::judge::monitor::{Monitor, Profile, Script, Violation};
+use crate::judge::oracle::{Alarm, Mark, Oracle, Terms};
+use crate::scenario::span::At;
+use crate::scenario::{Diagnostic, Plan};
 use crate::spec::requirement;
-use crate::trace::{LinkId, PeerId};
-use crate::wire::Party;
+use crate::sys::fd::duplicate;
+use crate::trace::{LinkId, PeerId, Seq};
+use crate::wire::{DeviceKind, Message, Party};
 
 /// The rule that a process cannot help breaking when it is killed.
 const CUT_SHORT: &str = "cut-short";
 
+/// The name of the reference peers in the catalogue.
+const REFERENCE: &str = "reference";
+/// How often rings are looked at while nothing else happens. What a device writes there, nobody is told of.
+pub(super) const LOOK_INTERVAL_MS: u64 = 1;
+
+/// The judges that watch a run from its first event on, and what they have found.
+#[derive(Debug)]
+pub(super) struct Watchers {
+    monitor: Monitor,
+    oracle: Oracle,
+    /// The first event that they have not seen.
+    next: Seq,
+    /// Links of which they know who is at their ends.
+    links: usize,
+    /// What a peer did of its own accord, until the run looks.
+    violations: Vec<Violation>,
+    /// The same in a ring.
+    alarms: Vec<Alarm>,
+}
+
+/// What the oracle gets to see of a message that hands over memory.
+#[derive(Debug)]
+pub(super) struct Files {
+    message: Message,
+    copies: Vec<OwnedFd>,
+}
+
+impl Watchers {
+    /// Judges that put up with what the scenario allows.
+    pub(super) fn new(plan: &Plan) -> Self {
+        let (mut monitor, mut oracle) = (Monitor::new(Profile::practice()), Oracle::new());
+        for id in &plan.scenario.allow {
+            monitor.allow(&id.value);
+            oracle.allow(&id.value);
+        }
+        Self {
+            monitor,
+            oracle,
+            next: Seq::default(),
+            links: 0,
+            violations: Vec::new(),
+            alarms: Vec::new(),
+        }
+    }
+
+    /// Whether rings have to be looked at from time to time.
+    pub(super) fn needs_looks(&self) -> bool {
+        self.oracle.is_watching()
+    }
+
+    /// What has happened in the rings.
+    pub(super) fn marks(&self) -> &BTreeSet<Mark> {
+        self.oracle.marks()
+    }
+}
+
 impl Run<'_> {
-    /// Judges what has happened since the last time.
-    pub(super) fn check_monitor(&mut self) -> Result<()> {
+    /// Shows the judges what has happened since the last time.
+    pub(super) fn watch(&mut self) {
         if self.timeline.is_recorded() {
             // a recording goes on whatever happens, and is judged when it is read
-            return Ok(());
+            return;
         }
-        for link in self.links_watched..self.links.len() {
+        for link in self.watchers.links..self.links.len() {
             self.watch_link(LinkId(link));
         }
-        self.links_watched = self.links.len();
-        let from = self.monitored;
-        self.monitored = self.timeline.end();
-        for (seq, event) in self.timeline.since(from) {
-            let violations = self.monitor.observe(event, seq);
-            let own = violations.into_iter().find(|v| !v.deliberate && !self.was_killed(v));
-            if let Some(violation) = own {
-                return Err(Stop::wrong(self.broken_rule(&violation)));
+        self.watchers.links = self.links.len();
+        let now = self.clock.now();
+        let Watchers {
+            monitor,
+            oracle,
+            next,
+            violations,
+            alarms,
+            ..
+        } = &mut self.watchers;
+        for (seq, event) in self.timeline.since(*next) {
+            violations.extend(monitor.observe(event, seq).into_iter().filter(|v| !v.deliberate));
+            if let Some(link) = event.link
+                && let Some(facts) = monitor.facts(link)
+            {
+                alarms.extend(own(oracle.event(link, &event.kind, facts, now)));
             }
         }
-        Ok(())
+        *next = self.timeline.end();
+    }
+
+    /// Looks at the rings of a link, before something about it becomes known.
+    pub(super) fn look(&mut self, link: LinkId) {
+        let now = self.clock.now();
+        let alarms = own(self.watchers.oracle.look(link, now));
+        self.watchers.alarms.extend(alarms);
+    }
+
+    /// Looks at all rings. True if something is wrong there.
+    pub(super) fn look_at_rings(&mut self) -> bool {
+        (0..self.links.len()).for_each(|link| self.look(LinkId(link)));
+        !self.watchers.alarms.is_empty()
+    }
+
+    /// A step writes to the memory of a peer: what it does to rings there is nobody's fault.
+    pub(super) fn note_write(&mut self, peer: PeerId, address: u64, bytes: usize) {
+        if let Some(link) = self.peers[peer.0].link {
+            self.look(link);
+            self.watchers.oracle.disturbed(link, address, bytes as u64);
+        }
+    }
+
+    /// Copies of the memory that the front-end hands over with a message, for the oracle.
+    pub(super) fn copy_files(&self, from: Party, message: &Message, fds: &[OwnedFd]) -> Option<Files> {
+        if from != Party::FrontEnd || !Oracle::wants_files(message) || self.timeline.is_recorded() {
+            return None;
+        }
+        let copies: std::io::Result<_> = fds.iter().map(duplicate).collect();
+        // out of descriptors: the rings are not looked at
+        let copies = copies.unwrap_or_default();
+        let message = message.clone();
+        Some(Files { message, copies })
+    }
+
+    /// Gives it those copies, once it knows of the message.
+    pub(super) fn show_files(&mut self, link: LinkId, files: Files) {
+        let now = self.clock.now();
+        let Watchers { monitor, oracle, .. } = &mut self.watchers;
+        if let Some(facts) = monitor.facts(link) {
+            oracle.take_files(link, &files.message, files.copies, facts, now);
+        }
+    }
+
+    /// Ends the scenario if a judge has found something.
+    pub(super) fn check_watchers(&mut self) -> Result<()> {
+        self.watch();
+        let violations = std::mem::take(&mut self.watchers.violations);
+        if let Some(violation) = violations.iter().find(|v| !self.was_killed(v)) {
+            return Err(Stop::wrong(self.broken_rule(violation)));
+        }
+        match self.watchers.alarms.first() {
+            Some(alarm) => Err(Stop::wrong(self.broken_ring(alarm))),
+            None => Ok(()),
+        }
     }
 
     /// From here on what arrives on a link is not what the timeline says. What came before is judged still.
     pub(super) fn disturbed(&mut self, link: LinkId) {
-        if let Err(stop) = self.check_monitor() {
-            self.stop.get_or_insert(stop);
-        }
-        self.monitor.disturbed(link);
+        self.watch();
+        self.watchers.monitor.disturbed(link);
     }
 
     /// What was allowed and never happened: the scenario says more than it needs.
     pub(super) fn unneeded(&self) -> Option<String> {
-        let ids: Vec<&str> = self.monitor.never_happened().collect();
+        let in_rings: BTreeSet<&str> = self.watchers.oracle.never_happened().collect();
+        let never = self.watchers.monitor.never_happened();
+        let ids: Vec<&str> = never.filter(|id| in_rings.contains(id)).collect();
         (!ids.is_empty()).then(|| format!("note: allowed and never happened: {}", ids.join(", ")))
     }
 
@@ -62,9 +187,21 @@ impl Run<'_> {
                 answers: peer.manual.iter().copied().chain(answers).collect(),
                 signals: peer.is_simulated(),
             };
-            self.monitor.set_script(link, party, script);
+            self.watchers.monitor.set_script(link, party, script);
         }
-        self.monitor.set_profile(link, profile);
+        self.watchers.monitor.set_profile(link, profile);
+        let (front, back) = (self.links[link.0].front, self.links[link.0].back);
+        let (front, back) = (&self.peers[front.0].spec, &self.peers[back.0].spec);
+        let terms = Terms {
+            profile,
+            // these two drivers are the harness's own
+            is_paced: front.is_simulated() || front.is_qemu(),
+            driver_is_ours: front.is_simulated(),
+            // virtio-queue, behind the reference peers, does as the simulated devices do
+            device_is_plain: back.is_simulated() || program(back) == Some(REFERENCE),
+            is_net: [front.kind, back.kind].contains(&DeviceKind::Net),
+        };
+        self.watchers.oracle.set_terms(link, terms);
     }
 
     fn was_killed(&self, violation: &Violation) -> bool {
@@ -79,18 +216,66 @@ impl Run<'_> {
     fn broken_rule(&self, violation: &Violation) -> Diagnostic {
         let rule = violation.rule;
         let peer = &self.peers[self.culprit(violation).0].spec;
-        let mut diagnostic = Diagnostic::error(format!("`{}` broke the rule `{}` of the protocol", peer.name, rule.id))
+        let diagnostic = Diagnostic::error(format!("`{}` broke the rule `{}` of the protocol", peer.name, rule.id))
             .at(peer.span)
             .expected_actual(&violation.expected, &violation.actual)
             .footer(format!("rule      {}", rule.text))
             .footer(format!("at        {}", self.timeline.describe_when(violation.at)));
-        for id in rule.requirements {
-            if let Ok(found) = requirement(id) {
-                diagnostic = diagnostic.footer(format!("{id} {}: {}", found.level, found.text));
-            }
-        }
-        diagnostic.help(format!("if it is meant to happen here: `allow: [{}]`", rule.id))
+        with_requirements(diagnostic, rule.requirements).help(permission(rule.id))
     }
+
+    fn broken_ring(&self, alarm: &Alarm) -> Diagnostic {
+        let rule = alarm.rule;
+        let peer = &self.peers[self.links[alarm.link.0].peer(alarm.party).0].spec;
+        let (name, ring, id) = (&peer.name, alarm.ring, rule.id);
+        let mut diagnostic = Diagnostic::error(format!("`{name}` broke the rule `{id}` in ring {ring}"))
+            .at(peer.span)
+            .expected_actual(&alarm.expected, &alarm.actual)
+            .footer(format!("rule      {}", rule.text));
+        if !rule.section.is_empty() {
+            diagnostic = diagnostic.footer(format!("source    virtio 1.3, section {}", rule.section));
+        }
+        with_requirements(diagnostic, rule.requirements).help(permission(rule.id))
+    }
+
+    /// Whether what a scenario says must have happened in the rings has happened.
+    pub(super) fn check_marks(&self, wanted: &[At<String>]) -> Result<()> {
+        let marks = self.watchers.marks();
+        let is_there = |name: &str| marks.iter().any(|mark| mark.id() == name);
+        let Some(missing) = wanted.iter().find(|name| !is_there(&name.value)) else {
+            return Ok(());
+        };
+        let seen: Vec<&str> = marks.iter().map(|mark| mark.id()).collect();
+        let mark = Mark::ALL.iter().find(|mark| mark.id() == missing.value);
+        let diagnostic = Diagnostic::error(format!("`{}` did not happen", missing.value))
+            .at(missing.span)
+            .label(mark.map_or("", |mark| mark.text()))
+            .expected_actual(
+                &missing.value,
+                if seen.is_empty() {
+                    "no mark".to_owned()
+                } else {
+                    seen.join(", ")
+                },
+            );
+        Err(Stop::wrong(diagnostic))
+    }
+}
+
+/// What nobody meant to happen.
+fn own(alarms: Vec<Alarm>) -> impl Iterator<Item = Alarm> {
+    alarms.into_iter().filter(|alarm| !alarm.deliberate)
+}
+
+fn with_requirements(diagnostic: Diagnostic, ids: &[&str]) -> Diagnostic {
+    let found = ids.iter().filter_map(|id| Some((id, requirement(id).ok()?)));
+    found.fold(diagnostic, |diagnostic, (id, found)| {
+        diagnostic.footer(format!("{id} {}: {}", found.level, found.text))
+    })
+}
+
+fn permission(rule: &str) -> String {
+    format!("if it is meant to happen here: `allow: [{rule}]`")
 }
 
 /// The program behind a peer, as far as it is known.

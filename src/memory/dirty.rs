@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::guest::{dup, sealed_memfd};
-use super::mapping::FileMap;
+use super::mapping::{Access, FileMap};
 use super::{GuestAccess, MemoryError};
 
 /// Bytes a bit stands for, whatever the page size of the host.
@@ -19,11 +19,20 @@ pub struct DirtyLog {
 impl DirtyLog {
     /// Maps `size` bytes of the log's file from `offset`.
     pub fn map(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MemoryError> {
+        Self::with(fd, offset, size, Access::Write)
+    }
+
+    /// The same for somebody who only looks: marking or taking bits ends the process.
+    pub fn map_to_look(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MemoryError> {
+        Self::with(fd, offset, size, Access::Read)
+    }
+
+    fn with(fd: OwnedFd, offset: u64, size: u64, access: Access) -> Result<Self, MemoryError> {
         if size == 0 {
             return Err(MemoryError::EmptyLog);
         }
         Ok(Self {
-            map: FileMap::new(fd, offset, size)?,
+            map: FileMap::new(fd, offset, size, access)?,
         })
     }
 

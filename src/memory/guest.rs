@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::mapping::{MapSet, Mapping, check_desc};
+use super::mapping::{Access, MapSet, Mapping, check_desc};
 use super::table::REGIONS_MAX;
 use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
 
@@ -139,7 +139,7 @@ impl GuestMemory {
         check_desc(&desc)?;
         let (fd, offset) = self.place(size)?;
         desc.mmap_offset = offset;
-        let mut mapping = Mapping::new(desc, dup(&fd)?)?;
+        let mut mapping = Mapping::new(desc, dup(&fd)?, Access::Write)?;
         if self.options.user_addresses == UserAddresses::Mapping {
             mapping.desc.user_address = mapping.map.host_address();
         }
@@ -179,7 +179,7 @@ impl GuestMemory {
         };
         let clone = |file: &File| file.try_clone().map_err(|error| MemoryError::io("dup", &error));
         let fd: OwnedFd = clone(file)?.into();
-        self.set.insert(Mapping::new(desc, dup(&fd)?)?)?;
+        self.set.insert(Mapping::new(desc, dup(&fd)?, Access::Write)?)?;
         self.regions.push(desc);
         self.fds.push(fd);
         Ok(self.regions.len() - 1)

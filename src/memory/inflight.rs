@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 use super::MemoryError;
 use super::guest::{dup, sealed_memfd};
-use super::mapping::FileMap;
+use super::mapping::{Access, FileMap};
 
 /// Queues begin at multiples of this, in bytes.
 pub const INFLIGHT_ALIGN: u64 = 64;
@@ -62,7 +62,7 @@ impl Inflight {
         if size < least {
             return Err(bad("mmap_size", size, &format!("{least} or more")));
         }
-        let map = FileMap::new(fd, offset, size)?;
+        let map = FileMap::new(fd, offset, size, Access::Write)?;
         if map.host_address() % 8 != 0 {
             return Err(bad("mmap_offset", offset, "a multiple of 8"));
         }

@@ -20,7 +20,16 @@ use crate::sys::sigbus::GuardedMap;
 /// Offsets are rounded down to this for mmap: the largest base page Linux has, thus a multiple of every smaller one.
 const BASE_PAGE_BYTES: u64 = 0x1_0000;
 
-/// A range of a file, mapped shared for reading and writing.
+/// What a mapping is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Looking only: a write through it is a fault of ours, and the kernel sees to it.
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// A range of a file, mapped shared.
 #[derive(Debug)]
 pub(crate) struct FileMap {
     map: GuardedMap,
@@ -33,7 +42,7 @@ pub(crate) struct FileMap {
 
 impl FileMap {
     /// Maps `size` bytes of the file from `offset`, which need not be aligned.
-    pub(crate) fn new(fd: OwnedFd, offset: u64, size: u64) -> Result<Self, MemoryError> {
+    pub(crate) fn new(fd: OwnedFd, offset: u64, size: u64, access: Access) -> Result<Self, MemoryError> {
         let file = Arc::new(File::from(fd));
         check_size(&file, offset, size)?;
         let (page, huge) = page_bytes(&file)?;
@@ -50,7 +59,10 @@ impl FileMap {
         let reserve = if huge { 0 } else { nix::libc::MAP_NORESERVE };
         let map = MmapRegionBuilder::new(length)
             .with_file_offset(FileOffset::from_arc(Arc::clone(&file), start))
-            .with_mmap_prot(nix::libc::PROT_READ | nix::libc::PROT_WRITE)
+            .with_mmap_prot(match access {
+                Access::Read => nix::libc::PROT_READ,
+                Access::Write => nix::libc::PROT_READ | nix::libc::PROT_WRITE,
+            })
             .with_mmap_flags(nix::libc::MAP_SHARED | reserve)
             .with_hugetlbfs(huge)
             .build()
@@ -143,11 +155,11 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     /// Checks the region against itself and its file, and maps it.
-    pub(crate) fn new(desc: MemRegionDesc, fd: OwnedFd) -> Result<Self, MemoryError> {
+    pub(crate) fn new(desc: MemRegionDesc, fd: OwnedFd, access: Access) -> Result<Self, MemoryError> {
         check_desc(&desc)?;
         Ok(Self {
             desc,
-            map: FileMap::new(fd, desc.mmap_offset, desc.size)?,
+            map: FileMap::new(fd, desc.mmap_offset, desc.size, access)?,
         })
     }
 

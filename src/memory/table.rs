@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
-use super::mapping::{MapSet, Mapping, check_desc};
+use super::mapping::{Access, MapSet, Mapping, check_desc};
 use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
 
 /// Most regions a table holds: as many memory slots as libvhost-user and rust-vmm offer.
@@ -27,12 +27,21 @@ impl RegionTable {
 
     /// Checks and maps one region (ADD_MEM_REG). The fd is kept until the region goes.
     pub fn map(&mut self, desc: MemRegionDesc, fd: OwnedFd) -> Result<(), MemoryError> {
+        self.add(desc, fd, Access::Write)
+    }
+
+    /// The same for somebody who only looks: a write to the region ends the process.
+    pub fn map_to_look(&mut self, desc: MemRegionDesc, fd: OwnedFd) -> Result<(), MemoryError> {
+        self.add(desc, fd, Access::Read)
+    }
+
+    fn add(&mut self, desc: MemRegionDesc, fd: OwnedFd, access: Access) -> Result<(), MemoryError> {
         check_desc(&desc)?;
         if self.set.regions().len() >= REGIONS_MAX {
             return Err(MemoryError::TooManyRegions { limit: REGIONS_MAX });
         }
         self.set.check_room(&desc)?;
-        self.set.insert(Mapping::new(desc, fd)?)
+        self.set.insert(Mapping::new(desc, fd, access)?)
     }
 
     /// Unmaps the region that matches in all three (REM_MEM_REG).

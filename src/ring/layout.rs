@@ -98,7 +98,7 @@ impl SplitLayout {
         ]
     }
 
-    pub(super) fn desc_at(&self, index: u16) -> u64 {
+    pub(crate) fn desc_at(&self, index: u16) -> u64 {
         self.desc + 16 * u64::from(index)
     }
 

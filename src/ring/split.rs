@@ -24,17 +24,17 @@ pub const fn event_passed(event: u16, new: u16, old: u16) -> bool {
 
 /// One descriptor as it stands in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Descriptor {
-    pub(super) addr: u64,
-    pub(super) len: u32,
-    pub(super) flags: u16,
-    pub(super) next: u16,
+pub(crate) struct Descriptor {
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    pub(crate) flags: u16,
+    pub(crate) next: u16,
 }
 
 impl Descriptor {
-    pub(super) const BYTES: usize = 16;
+    pub(crate) const BYTES: usize = 16;
 
-    pub(super) fn to_bytes(self) -> [u8; Self::BYTES] {
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut raw = [0; Self::BYTES];
         raw[..8].copy_from_slice(&self.addr.to_le_bytes());
         raw[8..12].copy_from_slice(&self.len.to_le_bytes());
@@ -43,7 +43,7 @@ impl Descriptor {
         raw
     }
 
-    pub(super) fn from_bytes(raw: &[u8; Self::BYTES]) -> Self {
+    pub(crate) fn from_bytes(raw: &[u8; Self::BYTES]) -> Self {
         let half = |at: usize| u16::from_le_bytes([raw[at], raw[at + 1]]);
         Self {
             addr: u64::from_le_bytes([raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7]]),

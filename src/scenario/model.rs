@@ -19,7 +19,7 @@ pub struct Scenario {
     /// Requirement ids (`VU-AREA-NN`) that the scenario gives evidence for.
     #[serde(default)]
     pub covers: Vec<At<String>>,
-    /// Rules of the protocol monitor, or requirement ids, that are broken here on purpose by a peer itself. What the steps
+    /// Rules of the protocol monitor or the ring oracle, or requirement ids, that a peer itself breaks here. What the steps
     /// send, and what a peer does because of it, needs no permission.
     #[serde(default)]
     pub allow: Vec<At<String>>,
@@ -1056,6 +1056,8 @@ pub enum Check {
     Count(Box<Count>),
     /// It is never there.
     Never(Box<Pattern>),
+    /// Each of these has happened in the rings, as far as the ring oracle could see: `ring-wrapped`, `indirect-used` and so on.
+    Marks(Vec<At<String>>),
     /// What a process wrote to its standard error.
     Stderr(StderrCheck),
 }

@@ -6,4 +6,4 @@ mod requirement;
 mod rule_ids;
 
 pub use requirement::{Basis, Level, Requirement, Subject, Testable, UnknownRequirement, all, requirement};
-pub use rule_ids::RULE_IDS;
+pub use rule_ids::{MARK_IDS, RING_RULE_IDS, RULE_IDS};

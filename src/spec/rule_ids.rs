@@ -1,7 +1,7 @@
-//! The names of the protocol monitor's rules, so that a scenario can be checked without the monitor. A test of the
-//! monitor holds this list against its table.
+//! The names of the rules of the protocol monitor and the ring oracle, and of the oracle's marks, so that a scenario can be
+//! checked without them. Tests of the two hold these lists against their tables.
 
-/// Every rule, in the order of the table.
+/// Every rule of the monitor, in the order of the table.
 pub const RULE_IDS: &[&str] = &[
     "malformed",
     "cut-short",
@@ -147,4 +147,61 @@ pub const RULE_IDS: &[&str] = &[
     "config-flags",
     "closes-unknown-session",
     "unregistered-object",
+];
+
+/// Every rule of the oracle, in the order of its table.
+pub const RING_RULE_IDS: &[&str] = &[
+    "used-ahead",
+    "used-back",
+    "chain-returned-twice",
+    "chain-never-available",
+    "used-id-out-of-range",
+    "used-length",
+    "wrote-outside-memory",
+    "used-while-stopped",
+    "stopped-undrained",
+    "base-outside-ring",
+    "served-while-disabled",
+    "buffer-unlogged",
+    "used-unlogged",
+    "device-flags",
+    "driver-flags",
+    "available-too-far",
+    "head-out-of-range",
+    "chain-available-twice",
+    "next-out-of-range",
+    "chain-endless",
+    "chain-too-long",
+    "readable-after-writable",
+    "indirect-unnegotiated",
+    "indirect-in-chain",
+    "indirect-in-table",
+    "indirect-length",
+    "buffer-outside-memory",
+];
+
+/// Every mark of the oracle, in the order of its table.
+pub const MARK_IDS: &[&str] = &[
+    "split-ring",
+    "packed-ring",
+    "chain-available",
+    "chain-returned",
+    "chain-judged",
+    "length-judged",
+    "ring-wrapped",
+    "index-wrapped",
+    "ring-full",
+    "many-descriptors",
+    "indirect-used",
+    "out-of-order",
+    "event-idx-used",
+    "kicks-suppressed",
+    "calls-suppressed",
+    "stopped-drained",
+    "stopped-quiet",
+    "restarted",
+    "disabled-waiting",
+    "memory-replaced",
+    "pages-logged",
+    "lost-track",
 ];

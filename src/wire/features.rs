@@ -62,6 +62,8 @@ pub const VERSION_1: u64 = 1 << 32;
 pub const ACCESS_PLATFORM: u64 = 1 << 33;
 /// VIRTIO_F_RING_PACKED.
 pub const RING_PACKED: u64 = 1 << 34;
+/// VIRTIO_F_IN_ORDER: the device returns chains in their order, and may tell of the last of many only.
+pub const IN_ORDER: u64 = 1 << 35;
 
 macro_rules! bits {
     ($( $bit:literal $name:literal $($alias:literal)* ),* $(,)?) => {

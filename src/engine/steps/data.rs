@@ -558,6 +558,7 @@ impl Run<'_> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let address = eval_num(&step.address, &self.bindings)?;
         let bytes = step.bytes.value.0.clone();
+        self.note_write(peer, address, bytes.len());
         if self.peers[peer.0].spec.is_qemu() {
             return self.submit_qemu(peer, Command::WriteMemory { gpa: address, bytes }, span);
         }

@@ -3,7 +3,7 @@
 use super::look::{Facts, RingFacts, index};
 use super::open::{Match, Open, Queue, due};
 use super::rules::same_region;
-use super::states::{CHANNEL, ENABLE, FEATURES, OWNER, POSTCOPY, PROTOCOL, RUN, Run, TRANSFER};
+use super::states::{CHANNEL, ENABLE, Enable, FEATURES, OWNER, POSTCOPY, PROTOCOL, RUN, Run, TRANSFER};
 use crate::trace::Seq;
 use crate::wire::id::{backend, frontend as id};
 use crate::wire::{Channel, Message, Party, Payload, ProtocolFeature, Scope};
@@ -199,6 +199,7 @@ fn step_ring(ring: &mut RingFacts, message: &Message, replies: u64) {
     let before = ring.run;
     ring.run = RUN.next(ring.run, message);
     ring.enable = ENABLE.next(ring.enable, message);
+    ring.ever_enabled |= ring.enable == Enable::Enabled;
     if ring.run == Run::Stopped && before != Run::Stopped {
         ring.stopped_at = replies;
         ring.fresh_call = false;

@@ -24,6 +24,8 @@ pub struct RingFacts {
     pub run: Run,
     /// Whether it has side effects.
     pub enable: Enable,
+    /// It was enabled at some time.
+    pub ever_enabled: bool,
     /// Its size, once told.
     pub size: Option<u32>,
     /// Where it was told to begin.
@@ -152,6 +154,7 @@ impl Default for RingFacts {
         Self {
             run: RUN.start(),
             enable: ENABLE.start(),
+            ever_enabled: false,
             size: None,
             base: None,
             address: None,

@@ -14,7 +14,7 @@ pub mod rule;
 mod rules;
 pub mod states;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -119,6 +119,11 @@ impl Monitor {
         let session = self.sessions.get(&link.0);
         let queues = session.map(|s| s.facts.open.iter().flat_map(|queue| queue.owed()));
         queues.into_iter().flatten().map(|open| open.seq).collect()
+    }
+
+    /// What is known of a link's connection.
+    pub fn facts(&self, link: LinkId) -> Option<&Facts> {
+        self.sessions.get(&link.0).map(|session| &session.facts)
     }
 
     /// The two bits of a ring, if it was spoken of and they are certain.

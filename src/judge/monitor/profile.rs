@@ -108,6 +108,9 @@ settings! {
     PostcopyWithSlots "postcopy-with-slots" QEMU,
         "QEMU 10.0.2 negotiates both and sends POSTCOPY_* with ADD_MEM_REG, whose reply and confirmation then have other payloads",
         "Postcopy with CONFIGURE_MEM_SLOTS.";
+    DisabledServed "disabled-served" Scope::Programs(Party::BackEnd, &["qemu-storage-daemon", "libvhost-user"]),
+        "libvhost-user calls a queue's handler whether the queue is enabled or not; seen with qemu-storage-daemon 10.0.2",
+        "A ring that is started and disabled is served like an enabled one.";
     XenUnimplemented "xen-unimplemented" QEMU,
         "QEMU's mask of protocol features has the bit, its messages do not follow it",
         "XEN_MMAP is acknowledged and regions have the ordinary layout.";
@@ -123,6 +126,11 @@ settings! {
     InbandWithoutAck "inband-without-ack" Scope::Practice,
         "the text implies need_reply; libvhost-user asks only in its _sync variant",
         "In-band notifications without need_reply.";
+}
+
+impl Setting {
+    /// Those that only the ring oracle asks for.
+    pub const RINGS: &'static [Self] = &[Self::DisabledServed];
 }
 
 /// Which settings are in force.

@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::scalar::Node;
 use super::span::At;
 use super::suggest::did_you_mean;
-use crate::spec::{RULE_IDS, all};
+use crate::spec::{RING_RULE_IDS, RULE_IDS, all};
 use crate::wire::Party;
 use peers::{Kind, Peer};
 
@@ -99,16 +99,15 @@ impl<'a> Cx<'a> {
             }
         }
         for id in &self.scenario.allow {
-            if !RULE_IDS.contains(&id.value.as_str()) && crate::spec::requirement(&id.value).is_err() {
-                let known = RULE_IDS.iter().copied().chain(all().iter().map(|r| r.id.as_str()));
+            let mut rules = RULE_IDS.iter().chain(RING_RULE_IDS).copied();
+            if !rules.any(|rule| rule == id.value) && crate::spec::requirement(&id.value).is_err() {
+                let rules = RULE_IDS.iter().chain(RING_RULE_IDS).copied();
+                let known = rules.chain(all().iter().map(|r| r.id.as_str()));
                 let help = did_you_mean(&id.value, known);
                 self.report(
-                    Diagnostic::error(format!(
-                        "no rule of the monitor and no requirement is called `{}`",
-                        id.value
-                    ))
-                    .at(id.span)
-                    .maybe_help(help),
+                    Diagnostic::error(format!("no rule and no requirement is called `{}`", id.value))
+                        .at(id.span)
+                        .maybe_help(help),
                 );
             }
         }

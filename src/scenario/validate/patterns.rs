@@ -1,11 +1,13 @@
 //! Patterns: exactly one kind each, messages that their peer can send, fields that exist, conditions that make sense.
 
+use crate::spec::MARK_IDS;
 use crate::wire::{Layout, MessageSpec, Party, features};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{Check, Pattern, PatternRef};
 use super::super::scalar::FieldMatch;
 use super::super::span::{At, Span};
+use super::super::suggest::did_you_mean;
 use super::peers::{Peer, virtio};
 use super::{Cx, Kinds};
 
@@ -49,6 +51,7 @@ impl<'a> Cx<'a> {
                     self.condition(&count.is, None, None);
                 }
                 Check::Never(pattern) => self.pattern(pattern, check.span, false),
+                Check::Marks(marks) => self.marks(marks, check.span),
                 Check::Stderr(stderr) => {
                     self.actor(&stderr.peer, "stderr", None, Kinds::Process);
                     if stderr.contains.is_none() && stderr.lacks.is_none() {
@@ -57,6 +60,17 @@ impl<'a> Cx<'a> {
                     }
                 }
             }
+        }
+    }
+
+    fn marks(&mut self, marks: &'a [At<String>], span: Span) {
+        if marks.is_empty() {
+            self.report(Diagnostic::error("`marks` names nothing that has to happen").at(span));
+        }
+        for mark in marks.iter().filter(|mark| !MARK_IDS.contains(&mark.value.as_str())) {
+            let help = did_you_mean(&mark.value, MARK_IDS.iter().copied());
+            let error = format!("the ring oracle has no mark `{}`", mark.value);
+            self.report(Diagnostic::error(error).at(mark.span).maybe_help(help));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::trace::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
 use crate::wire::{Channel, Message, Party};
 
 /// The events of a text.
-pub(super) fn events(text: &str) -> Vec<Event> {
+pub(crate) fn events(text: &str) -> Vec<Event> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(event).collect()
 }

@@ -1,0 +1,123 @@
+//! The reference page of the oracle, written from its tables. A test holds the checked-in page against them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::mark::Mark;
+use super::rule::Trace;
+use super::rules::RULES;
+use crate::judge::monitor::profile::{Scope, Setting};
+
+const NOTE: &str =
+    "<!-- Written from the tables in src/judge/oracle/. VUH_BLESS=1 cargo test --lib oracle writes it anew. -->\n";
+const TAKES: &str = "a String takes any text";
+
+/// `docs/reference/oracle.md`.
+pub fn oracle_markdown() -> String {
+    let requirements: BTreeSet<&str> = RULES.iter().flat_map(|rule| rule.requirements).copied().collect();
+    let mut page = format!("# Ring oracle\n\n{NOTE}\n{INTRO}\n");
+    write!(
+        page,
+        "{} rules, which enforce {} requirements of vhost-user besides those of virtio; {} marks.\n\n## Rules\n\n\
+         | rule | binds | what it says | virtio 1.3 | requirements | seen |\n|---|---|---|---|---|---|\n",
+        RULES.len(),
+        requirements.len(),
+        Mark::ALL.len(),
+    )
+    .expect(TAKES);
+    for rule in RULES {
+        writeln!(
+            page,
+            "| `{}` | {} | {} | {} | {} | {} |",
+            rule.id,
+            rule.party.name(),
+            rule.text,
+            rule.section,
+            rule.requirements.join(", "),
+            rule.trace.name()
+        )
+        .expect(TAKES);
+    }
+    page.push_str("\n## What passes unseen\n\n");
+    page.push_str(SAMPLES);
+    page.push_str("\n| seen | what that means |\n|---|---|\n");
+    for trace in Trace::ALL {
+        writeln!(page, "| {} | {} |", trace.name(), trace.text()).expect(TAKES);
+    }
+    page.push_str("\n## Marks\n\n");
+    page.push_str(MARKS);
+    page.push_str("\n| mark | what it says |\n|---|---|\n");
+    for mark in Mark::ALL {
+        writeln!(page, "| `{}` | {} |", mark.id(), mark.text()).expect(TAKES);
+    }
+    page.push_str("\n## Settings\n\n| setting | in force | what is put up with | source |\n|---|---|---|---|\n");
+    for setting in Setting::RINGS {
+        let scope = match setting.scope() {
+            Scope::Practice => "always".to_owned(),
+            Scope::Programs(party, names) => format!("{party}: {}", names.join(", ")),
+        };
+        writeln!(
+            page,
+            "| `{}` | {scope} | {} | {} |",
+            setting.id(),
+            setting.text(),
+            setting.source()
+        )
+        .expect(TAKES);
+    }
+    page
+}
+
+const INTRO: &str = "\
+The oracle reads the rings in shared memory while the peers of a scenario use them, whoever the peers are: the files of
+SET_MEM_TABLE, ADD_MEM_REG and SET_LOG_BASE cross the link, and the harness maps copies of them for reading only. It is on in
+every scenario. A rule that a peer breaks fails the scenario, unless the scenario says `allow: [rule or requirement]`; what
+was allowed and never happened is noted. `check: - marks: [...]` asks for what must have happened.
+
+It follows split and packed rings, from SET_VRING_KICK on, and after GET_VRING_BASE sees that they are left alone. It is
+silent where it cannot look or cannot be sure: with ACCESS_PLATFORM, whose addresses it cannot translate; on rings in the other
+byte order; from
+POSTCOPY_LISTEN on, since a look at a page that has not come would make it an empty one; on memory that cannot be mapped or
+was truncated; and after a deliberate violation, a refusal or a scripted reply, when the state of the ring is not certain.
+";
+
+const SAMPLES: &str = "\
+The oracle looks before each event of a link (messages, and kicks and calls that the harness sees) and about every
+millisecond while rings run. It sees samples, not every write: what lies between two looks is judged by what it left behind.
+The indices of a split ring and its slots are a history as long as the ring; a packed ring has none. If more passes between
+two looks than can be seen, or so much time that an index may have come round, then the oracle counts chains without judging
+them until those are back (a packed ring: until it is started again), and sets the mark `lost-track`.
+
+Things that cannot be seen at all: a write to guest memory that no used element tells of; a completion between the moment when
+GET_VRING_BASE is answered and when the answer is read, which looks as if it came before; in a packed ring a used element
+where the driver has nothing available, which looks like a chain that came and went; a used element that was never published;
+which chains came back with IN_ORDER, whose used elements need not be written; dirty bits while the front-end takes them, so that those are only judged with a simulated front-end, when the ring is stopped.
+While a ring is stopped and the front-end is not simulated, only the return of a chain that the device had is held against
+the device: the driver may use the memory otherwise.
+";
+
+const MARKS: &str = "\
+What did happen in the rings of a run. A mark is set once for the whole run.
+";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Broken: the oracle's reference page differs from its tables.
+    #[test]
+    fn oracle_page_is_fresh() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/oracle.md");
+        let page = oracle_markdown();
+        if std::env::var("VUH_BLESS").is_ok_and(|value| value == "1") {
+            std::fs::write(&path, &page).expect("writable");
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            there == page,
+            "docs/reference/oracle.md is stale: VUH_BLESS=1 cargo test --lib oracle writes it anew"
+        );
+    }
+}
