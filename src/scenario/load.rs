@@ -12,7 +12,7 @@ use super::files;
 use super::model::{Check, Parameter, PeerDecl, Scenario, Step};
 use super::plan::{Plan, Settings};
 use super::read::{read, read_under};
-use super::scalar::{Duration, Node, Ordered};
+use super::scalar::{Duration, Node, Ordered, free_list, free_map};
 use super::span::{At, Span};
 use super::validate;
 use super::yaml;
@@ -41,15 +41,15 @@ struct Outline {
     _expected_fail: Option<At<Node>>,
     #[serde(default)]
     parameters: Ordered<Parameter>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free_map")]
     fragments: Ordered<At<Node>>,
-    #[serde(rename = "peers")]
+    #[serde(rename = "peers", deserialize_with = "free_map")]
     _peers: Ordered<At<Node>>,
     #[serde(default, rename = "timeout")]
     _timeout: Option<At<Node>>,
-    #[serde(rename = "steps")]
+    #[serde(rename = "steps", deserialize_with = "free_list")]
     _steps: Vec<At<Node>>,
-    #[serde(default, rename = "check")]
+    #[serde(default, rename = "check", deserialize_with = "free_list")]
     _check: Vec<At<Node>>,
 }
 
@@ -336,9 +336,9 @@ fn with(member: &Member, name: &str, choice: &At<Node>, named: bool) -> Member {
 /// The values of one parameter: what `--set` says, else its `values`, else its default.
 fn choices(name: &At<String>, parameter: &Parameter, settings: &Settings) -> Result<Vec<At<Node>>, Diagnostic> {
     if let Some(text) = settings.set.get(&name.value) {
-        let value = yaml::parse(0, text)
-            .map_err(|_| Diagnostic::error(format!("`{text}` is not a value for `{}`", name.value)).at(name.span))?;
-        return Ok(vec![At::nowhere(value.value)]);
+        let value = yaml::parse(0, text).ok().filter(|value| value.value != Node::Null);
+        let wrong = || Diagnostic::error(format!("`{text}` is not a value for `{}`", name.value)).at(name.span);
+        return Ok(vec![At::nowhere(value.ok_or_else(wrong)?.value)]);
     }
     match (&parameter.default, &parameter.values) {
         (Some(default), None) => Ok(vec![default.clone()]),

@@ -181,6 +181,10 @@ fn families_are_every_combination() {
         set: BTreeMap::from([("rings".to_owned(), String::new()), ("other".to_owned(), String::new())]),
     };
     assert_eq!(unknown_settings(&settings, &some), ["other"]);
+    for nothing in ["", "null", "~"] {
+        let error = plans(&family, &[("rings", nothing)]).unwrap_err().to_string();
+        assert!(error.contains("is not a value for `rings`"), "{error}");
+    }
     assert_eq!(ids(some), ["test/one[rings=3,who=front]", "test/one[rings=3,who=back]"]);
 }
 
