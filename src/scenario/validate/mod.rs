@@ -6,6 +6,7 @@ mod messages;
 mod patterns;
 mod peers;
 mod steps;
+mod values;
 mod waits;
 
 use super::diagnostic::Diagnostic;

@@ -7,6 +7,7 @@ use super::super::model::{Answer, ExitRule, FeatureChoice, PeerDecl};
 use super::super::span::{At, Span};
 use super::super::suggest::{did_you_mean, nearest};
 use super::Cx;
+use super::values::Holds;
 
 /// How a peer comes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,6 +260,9 @@ impl<'a> Cx<'a> {
         }
         if let Ok(spec) = crate::wire::find(Dialect::VhostUser, &request.value, Some(channel)) {
             self.field_names(spec.name, spec.reply.layouts, answer.fields.iter().map(|(key, _)| key));
+            for (path, node) in answer.fields.iter() {
+                self.value(&path.value, node, &Holds::at(&path.value, spec.reply.layouts), None);
+            }
         }
     }
 

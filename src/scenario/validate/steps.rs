@@ -8,6 +8,7 @@ use super::super::model::{
     RingStep, Send, Step, ThreadPoint,
 };
 use super::super::span::{At, Span};
+use super::values::Holds;
 use super::{Cx, Kinds};
 
 const FRONT: Option<Party> = Some(Party::FrontEnd);
@@ -132,8 +133,17 @@ impl<'a> Cx<'a> {
             return;
         };
         self.field_names(spec.name, spec.request, send.fields.iter().map(|(key, _)| key));
+        for (path, node) in send.fields.iter() {
+            self.value(
+                &path.value,
+                node,
+                &Holds::at(&path.value, spec.request),
+                Some((spec, Some(peer))),
+            );
+        }
         if let Some(value) = &send.value {
             self.plain_value(spec, false, spec.request, value.span);
+            self.value("value", value, &Holds::in_value(spec.request), Some((spec, Some(peer))));
             if let Some((key, _)) = send.fields.iter().next() {
                 let both = Diagnostic::error("`value` is the whole payload; there are no other fields").at(key.span);
                 self.report(both.note(value.span, "the payload"));
@@ -197,6 +207,10 @@ impl<'a> Cx<'a> {
             spec.reply.layouts,
             reply.fields.iter().map(|(key, _)| key),
         );
+        for (path, node) in reply.fields.iter() {
+            let holds = Holds::at(&path.value, spec.reply.layouts);
+            self.value(&path.value, node, &holds, Some((spec, Some(peer))));
+        }
         if let Some(value) = value {
             self.plain_value(spec, true, spec.reply.layouts, value.span);
         }
