@@ -1,10 +1,11 @@
 //! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
 //!
 //! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay` carries messages over
-//! the links, `tracks` and `steps` walk the script, `watch` has the protocol
+//! the links, `tracks` and `steps` walk the script, `drain` waits for what is owed after it, `watch` has the protocol
 //! monitor judge it all, `end` takes everything down and judges how it ended.
 
 mod directory;
+mod drain;
 mod end;
 mod failure;
 mod gone;

@@ -163,7 +163,8 @@ impl<'a> Run<'a> {
             let moved = self.advance_tracks()?;
             if self.tracks[0].is_done() {
                 self.relay();
-                return self.check_always();
+                self.check_always()?;
+                return self.await_answers();
             }
             if moved {
                 self.check_limit()?;
@@ -313,7 +314,7 @@ impl<'a> Run<'a> {
     }
 
     /// What must hold at every moment.
-    fn check_always(&mut self) -> Result<()> {
+    pub(super) fn check_always(&mut self) -> Result<()> {
         self.check_monitor()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);

@@ -274,3 +274,62 @@ fn an_interrupt() {
         "the peer is still there"
     );
 }
+
+const LAST_ASKS: &str = "\
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: reference, device: blk}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+";
+
+/// Broken: what is asked last is judged before its answer can have come.
+#[test]
+fn answers_that_are_due_are_waited_for() {
+    let asks = "  - send: {from: front, message: GET_QUEUE_NUM}\n";
+    let never = "  - never: {from: back, reply_to: GET_QUEUE_NUM}\n";
+    let count = "check:\n  - count: {of: {from: back, reply_to: GET_QUEUE_NUM}, is: 0}\n";
+    let place = Place::with(&[
+        (
+            "link/acks",
+            &format!("{LAST_ASKS}{asks}check:\n  - acks: exactly-one\n"),
+        ),
+        ("link/never", &format!("{LAST_ASKS}{never}{asks}")),
+        ("link/count", &format!("{LAST_ASKS}{asks}{count}")),
+    ]);
+    place.vuh(&["run", "link/acks"]).code(0);
+    place.vuh(&["run", "link/never"]).code(1).out("this must never happen");
+    place.vuh(&["run", "link/count"]).code(1).out("count=");
+}
+
+/// Broken: a scenario that keeps a peer from answering hangs at its end.
+#[test]
+fn what_is_kept_back_on_purpose_is_not_waited_for() {
+    let silent = "\
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: simulated, device: blk, answers: {GET_QUEUE_NUM: {silent: true}}}
+timeout: 1 min
+steps:
+  - connect: {from: front, to: back}
+  - send: {from: front, message: GET_QUEUE_NUM}
+";
+    let real = LAST_ASKS.replace("steps:", "timeout: 1 min\nsteps:");
+    let asks = "  - send: {from: front, message: GET_QUEUE_NUM}\n";
+    let stopped = format!("{real}  - stop: back\n{asks}");
+    let killed = format!("{real}  - kill: {{peer: back}}\n{asks}")
+        .replace("device: blk}\nt", "device: blk, exit: {any: true}}\nt");
+    let held = format!(
+        "{real}  - hold: {{as: kept, when: {{from: front, message: GET_QUEUE_NUM}}}}\n{asks}  - repeat: {{times: 0, steps: [{{release: kept}}]}}\n"
+    );
+    let place = Place::with(&[
+        ("link/silent", silent),
+        ("link/stopped", &stopped),
+        ("link/killed", &killed),
+        ("link/held", &held),
+    ]);
+    let before = std::time::Instant::now();
+    place.vuh(&["run"]).code(0).out("4 passed");
+    assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
+}
