@@ -46,7 +46,8 @@ impl Run<'_> {
         match &state.spec.player {
             Player::Simulated => Ok(()),
             Player::Listen(path) if idle => {
-                let listener = socket::listen(path).map_err(|e| cannot_start(state, span, &format!("listen: {e}")))?;
+                let listener = socket::listen_anew(path);
+                let listener = listener.map_err(|e| cannot_start(state, span, &format!("listen: {e}")))?;
                 self.peers[peer.0].socket = path.clone();
                 self.peers[peer.0].attach = Attach::Listening(listener);
                 Ok(())

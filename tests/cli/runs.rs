@@ -333,3 +333,28 @@ steps:
     place.vuh(&["run"]).code(0).out("4 passed");
     assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
 }
+
+/// Broken: `listen:PATH` works once, or takes away what is not its own.
+#[test]
+fn a_socket_that_is_listened_on_is_removed() {
+    let place = Place::with(&[(
+        "link/listens",
+        "\
+peers:
+  front: {frontend: simulated, device: net}
+  back: {backend: \"listen:s\", device: net}
+timeout: 100 ms
+steps:
+  - connect: {from: front, to: back}
+",
+    )]);
+    // what a run leaves that was killed
+    drop(std::os::unix::net::UnixListener::bind(place.path("s")).unwrap());
+    for _ in 0..2 {
+        place.vuh(&["run"]).code(10).out("`connect` waited in vain");
+        assert!(!place.path("s").exists());
+    }
+    place.write("s", "mine");
+    place.vuh(&["run"]).code(10).out("Address already in use");
+    assert!(place.path("s").is_file());
+}
