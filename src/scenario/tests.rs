@@ -316,6 +316,23 @@ error: another message came
     assert_eq!(failure.one_line(&plan.sources), "test.yaml:5:5: another message came");
 }
 
+/// A long name takes the linter seconds, or is printed at full length.
+#[test]
+fn long_names_are_neither_compared_nor_printed() {
+    let name = "N".repeat(250_000);
+    let before = std::time::Instant::now();
+    let drawn = errors(&format!("steps:\n  - send: {{from: front, message: {name}}}\n"));
+    assert!(drawn.len() < 4000, "{} bytes", drawn.len());
+    let many = format!(
+        "  - send: {{from: {0}, message: {0}, fields: {{{0}: 1}}}}\n",
+        &name[..2000]
+    )
+    .repeat(40);
+    let drawn = errors(&format!("steps:\n{many}"));
+    assert!(drawn.len() < 100_000, "{} bytes", drawn.len());
+    assert!(before.elapsed().as_secs() < 10, "{:?}", before.elapsed());
+}
+
 /// Files without bound are read.
 #[test]
 fn limits_are_kept() {
