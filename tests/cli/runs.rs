@@ -358,3 +358,50 @@ steps:
     place.vuh(&["run"]).code(10).out("Address already in use");
     assert!(place.path("s").is_file());
 }
+
+/// Broken: two files with one id are run as one, or one file as two.
+#[test]
+fn an_id_is_one_file() {
+    let place = Place::empty();
+    let text = format!("scenario: a-good\nabout: A made-up scenario.\n{PASSES}");
+    place.write("d/a-good.yaml", &text);
+    place.write("e/a-good.yaml", &text);
+    place
+        .vuh(&["run", "d", "e"])
+        .code(3)
+        .err("the id `a-good` is also that of d/a-good.yaml")
+        .err("--> e/a-good.yaml:1:11");
+    place
+        .vuh(&["run", "d/a-good.yaml", "./d/../d/a-good.yaml", "d", "--keep", "k"])
+        .code(0)
+        .out("1 passed");
+}
+
+/// Broken: events that come in any order are refused, because one was taken for a pattern that fits others as well.
+#[test]
+fn unordered_finds_the_fit() {
+    let config = |size: u64| {
+        let payload = "00 ".repeat(usize::try_from(size).unwrap());
+        format!("  - send: {{from: front, message: GET_CONFIG, fields: {{size: {size}, payload: {payload}}}}}\n")
+    };
+    let steps = |members: &str| {
+        let start = "  - connect: {from: front, to: back}\n  - setup: {peer: front}\n";
+        let ends = "  - unordered:\n      - {from: back, reply_to: GET_CONFIG}\n";
+        let peers = "peers:\n  front: {frontend: simulated, device: blk}\n  back: {backend: simulated, device: blk}\n";
+        format!(
+            "{peers}timeout: 1 s\nsteps:\n{start}{}{}{}{ends}{members}",
+            config(4),
+            config(8),
+            config(12)
+        )
+    };
+    let wide = "      - {from: back, reply_to: GET_CONFIG, fields: {size: {max: 8}}}\n";
+    let narrow = "      - {from: back, reply_to: GET_CONFIG, fields: {size: 4}}\n";
+    let wrong = "      - {from: back, reply_to: GET_CONFIG, fields: {size: 5}}\n";
+    let place = Place::with(&[
+        ("link/fits", &steps(&format!("{wide}{narrow}"))),
+        ("link/differs", &steps(&format!("{wide}{wrong}"))),
+    ]);
+    place.vuh(&["run", "link/fits"]).code(0);
+    place.vuh(&["run", "link/differs"]).code(1).out("size=5");
+}

@@ -7,6 +7,7 @@ mod process;
 mod qemu;
 mod setup;
 mod threads;
+mod unordered;
 
 use super::failure::{Result, Stop};
 use super::patterns::channel;
@@ -27,6 +28,7 @@ use crate::wire::Party;
 pub(super) use data::{Delivery, Submitted};
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
+use unordered::Unordered;
 
 /// What a step that has begun waits for.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub(super) enum Waiting {
         skip_others: bool,
     },
     /// All of these, in any order.
-    All(Vec<(Matcher, Option<String>)>),
+    All(Unordered),
     /// A simulated front-end's own requests.
     Front { peer: PeerId, setup: bool },
     /// A QEMU command, and others to be submitted after it.
@@ -185,7 +187,7 @@ impl<'a> Run<'a> {
             Step::Expect(pattern) => return self.one_of(std::slice::from_ref(pattern), span, false),
             Step::Until(pattern) => return self.one_of(std::slice::from_ref(pattern), span, true),
             Step::AnyOf(patterns) => return self.one_of(patterns, span, false),
-            Step::Unordered(patterns) => return Ok(Waiting::All(self.matchers(patterns, span)?)),
+            Step::Unordered(patterns) => return Ok(Waiting::All(Unordered::new(self.matchers(patterns, span)?))),
             Step::Optional(optional) => {
                 let matcher = self.matcher(&optional.when, span)?;
                 let at_most = optional
@@ -287,7 +289,7 @@ impl<'a> Run<'a> {
                 Ok(false)
             }
             Waiting::OneOf { matchers, skip_others } => self.poll_one_of(at, span, matchers, *skip_others),
-            Waiting::All(matchers) => self.poll_all(at, span, matchers),
+            Waiting::All(unordered) => self.poll_all(at, span, unordered),
             Waiting::Front { peer, setup } => self.poll_front(at, step, *peer, *setup),
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
@@ -410,7 +412,7 @@ impl<'a> Run<'a> {
     pub(super) fn waits_for(&self, waiting: &Waiting) -> String {
         match waiting {
             Waiting::OneOf { matchers, .. } => list(matchers, " or "),
-            Waiting::All(matchers) => list(matchers, " and "),
+            Waiting::All(unordered) => list(&unordered.missing(), " and "),
             Waiting::Connection(link) => self.missing_end(*link),
             Waiting::Front { peer, .. } => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
