@@ -63,6 +63,8 @@ impl Exit {
             Exit::Interrupted
         } else if summary.failed_as(FailKind::Harness) > 0 {
             Exit::HarnessFault
+        } else if summary.failed_as(FailKind::Script) > 0 {
+            Exit::Invalid
         } else if failed > 0 && failed == summary.failed_as(FailKind::Start) {
             Exit::NotStarted
         } else if failed > 0 {
@@ -214,6 +216,7 @@ mod tests {
         );
         assert_eq!(Exit::of(&failed(&[FailKind::Start])), Exit::NotStarted);
         assert_eq!(Exit::of(&failed(&[FailKind::Start, FailKind::Hang])), Exit::Failed);
+        assert_eq!(Exit::of(&failed(&[FailKind::Script, FailKind::Hang])), Exit::Invalid);
         assert_eq!(
             Exit::of(&failed(&[FailKind::Start, FailKind::Harness])),
             Exit::HarnessFault

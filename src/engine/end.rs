@@ -66,7 +66,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             return outcome;
         }
         Err(Unready::Wrong(diagnostic)) => {
-            fail(&mut outcome, FailKind::Wrong, *diagnostic, plan, environment);
+            fail(&mut outcome, FailKind::Script, *diagnostic, plan, environment);
             return outcome;
         }
     };

@@ -27,7 +27,6 @@ use crate::judge::outcome::Outcome;
 use crate::peer::catalogue::Catalogue;
 use crate::scenario::Plan;
 use resolve::Unready;
-pub(crate) use resolve::split_words;
 
 /// What a run needs from outside.
 #[derive(Debug)]

@@ -285,7 +285,7 @@ impl Run<'_> {
     pub(super) fn signal_process(&mut self, peer: PeerId, signal: Signal, span: Span) -> Result<()> {
         let state = &mut self.peers[peer.0];
         let Some(child) = &state.child else {
-            return Err(Stop::wrong(
+            return Err(Stop::script(
                 Diagnostic::error(format!("`{}` has not been started", state.spec.name)).at(span),
             ));
         };

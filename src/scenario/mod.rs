@@ -25,6 +25,7 @@ pub mod suggest;
 #[cfg(test)]
 mod tests;
 mod validate;
+pub mod words;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};

@@ -53,9 +53,10 @@ pub(super) fn bounded(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let half = TEXT_MAX / 2;
+    let ends = |at: usize| text.char_indices().map(|(start, _)| start).find(|start| *start >= at);
     let (first, last) = (
-        text.floor_char_boundary(half),
-        text.ceil_char_boundary(text.len() - half),
+        ends(half).unwrap_or(text.len()),
+        ends(text.len() - half).unwrap_or(text.len()),
     );
     Cow::Owned(format!(
         "{} [... {} bytes ...] {}",

@@ -41,7 +41,8 @@ fn bad_scenarios_print_what_their_goldens_say() {
     );
 }
 
-const PEERS: &str = "peers: {front: {frontend: simulated, device: net}, back: {backend: simulated, device: net}}";
+const PEERS: &str =
+    "peers: {front: {frontend: simulated, device: net, queues: 32}, back: {backend: simulated, device: net}}";
 
 fn text(rest: &str) -> String {
     format!("scenario: test/one\nabout: A test.\n{PEERS}\n{rest}")

@@ -1,10 +1,11 @@
 //! What kind of peer a scenario or an option names, and whether there is such a peer.
 
-use crate::engine::{self, Environment};
+use crate::engine::Environment;
 use crate::judge::outcome::PeerRun;
 use crate::peer::catalogue::{Catalogue, Role};
 use crate::scenario::Plan;
 use crate::scenario::suggest::did_you_mean;
+use crate::scenario::words::split_words;
 
 /// The peer that the harness plays itself.
 pub const SIMULATED: &str = "simulated";
@@ -141,7 +142,7 @@ pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerEr
     }
     if is_command(kind) {
         let placed = kind.contains("{socket}") || kind.contains("{fd}");
-        engine::split_words(kind).map_err(PeerError::NotWords)?;
+        split_words(kind).map_err(PeerError::NotWords)?;
         return if placed {
             Ok(())
         } else {

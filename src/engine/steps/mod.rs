@@ -229,7 +229,7 @@ impl<'a> Run<'a> {
                 let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
                 front
                     .kick(ring)
-                    .map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+                    .map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(span)))?;
             }
             Step::Call(call) => {
                 let peer = self.peer(&call.from.value, call.from.span)?;
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
     /// The link of a peer.
     pub(super) fn link_of(&self, peer: PeerId, span: Span) -> Result<LinkId> {
         let name = &self.peers[peer.0].spec.name;
-        let error = || Stop::wrong(Diagnostic::error(format!("`{name}` is not connected")).at(span));
+        let error = || Stop::script(Diagnostic::error(format!("`{name}` is not connected")).at(span));
         self.peers[peer.0].link.ok_or_else(error)
     }
 

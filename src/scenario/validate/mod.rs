@@ -3,6 +3,7 @@
 
 mod flow;
 mod messages;
+mod numbers;
 mod patterns;
 mod peers;
 mod steps;
@@ -30,6 +31,7 @@ pub(super) fn validate(plan: &Plan, tree: &At<Node>) -> Vec<Diagnostic> {
     cx.header();
     cx.declarations();
     cx.steps(&scenario.steps);
+    cx.length(&scenario.steps);
     cx.checks(&scenario.check);
     let mut wrong = cx.wrong;
     wrong.append(&mut waits::check(&scenario.steps));

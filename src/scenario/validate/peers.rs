@@ -6,6 +6,7 @@ use super::super::diagnostic::Diagnostic;
 use super::super::model::{Answer, ExitRule, FeatureChoice, PeerDecl};
 use super::super::span::{At, Span};
 use super::super::suggest::{did_you_mean, nearest};
+use super::super::words::split_words;
 use super::Cx;
 use super::values::Holds;
 
@@ -96,6 +97,7 @@ impl<'a> Cx<'a> {
         self.program(peer);
         self.device(peer);
         self.belongs(peer);
+        self.sizes(peer.decl);
         let kind = self.device_kind(peer);
         if let Some(choice) = &peer.decl.features {
             self.choice(choice, &|name| virtio(kind, name));
@@ -120,6 +122,10 @@ impl<'a> Cx<'a> {
         let value = &peer.value.value;
         let path = ["listen:", "connect:"].iter().any(|scheme| value.starts_with(scheme));
         let command = !path && value.contains(char::is_whitespace);
+        if let (true, Err(error)) = (command, split_words(value)) {
+            self.report(Diagnostic::error(error).at(peer.value.span));
+            return;
+        }
         if value.trim().is_empty() {
             self.report(Diagnostic::error("no program is named").at(peer.value.span));
         } else if command && !value.contains("{socket}") && !value.contains("{fd}") {
@@ -254,6 +260,7 @@ impl<'a> Cx<'a> {
             let error = "an answer is silent, or closes the connection, or has content";
             self.report(Diagnostic::error(error).at(request.span));
         }
+        self.header_words(answer.header.as_ref());
         if answer.payload.is_some() && (answer.value.is_some() || !answer.fields.is_empty()) {
             let error = "`payload` is the whole answer; `value` and `fields` change the usual one";
             self.report(Diagnostic::error(error).at(answer.payload.as_ref().map_or(request.span, |p| p.span)));
@@ -270,6 +277,7 @@ impl<'a> Cx<'a> {
         if let Some(signal) = &exit.signal {
             self.signal(signal);
         }
+        self.within("status", exit.status.as_ref(), 0, 255);
         let status = exit.status.as_ref().map(|s| s.span);
         let given = [status, exit.signal.as_ref().map(|s| s.span)];
         if given.iter().flatten().count() + usize::from(exit.any) > 1 {

@@ -21,6 +21,7 @@ impl<'a> Cx<'a> {
 
     fn step(&mut self, step: &'a At<Step>) {
         let place = step.span;
+        self.step_numbers(&step.value);
         match &step.value {
             Step::Start(peer) => drop(self.actor(peer, "start", None, Kinds::Process)),
             Step::Connect(connect) => {
