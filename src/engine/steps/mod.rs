@@ -71,8 +71,8 @@ pub(super) enum Waiting {
     },
     /// Tracks.
     Tracks,
-    /// The other tracks at a barrier.
-    Barrier,
+    /// The other tracks at the barrier of that name.
+    Barrier(String),
     /// An open request to reply to.
     OpenRequest { peer: PeerId, request: u32 },
     /// The end of a process that is to be restarted.
@@ -90,7 +90,7 @@ pub(super) enum Waiting {
 impl Waiting {
     /// Whether it is for other tracks, and not for a peer.
     pub(super) fn is_for_tracks(&self) -> bool {
-        matches!(self, Waiting::Tracks | Waiting::Barrier)
+        matches!(self, Waiting::Tracks | Waiting::Barrier(_))
     }
 }
 
@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             Step::Together(tracks) => return Ok(self.fork(at, tracks.iter().map(|(_, steps)| steps.as_slice()))),
             Step::Barrier(name) => {
                 self.tracks[at].barrier = Some(name.value.clone());
-                return Ok(Waiting::Barrier);
+                return Ok(Waiting::Barrier(name.value.clone()));
             }
             Step::Hold(hold) => {
                 let matcher = self.matcher(&hold.when, span)?;
@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
             Waiting::Tracks => Ok(self.join(at)),
-            Waiting::Barrier => Ok(self.pass_barrier(at)),
+            Waiting::Barrier(_) => Ok(self.pass_barrier(at)),
             Waiting::OpenRequest { peer, request } => {
                 let Step::Reply(reply) = &step.value else {
                     return Ok(true);
@@ -420,7 +420,7 @@ impl<'a> Run<'a> {
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),
             Waiting::Tracks => "the tracks of `together` to end".to_owned(),
-            Waiting::Barrier => "the other tracks at the barrier".to_owned(),
+            Waiting::Barrier(name) => format!("the other tracks at the barrier `{name}`"),
             Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
             Waiting::Thread(wanted) => self.thread_wanted(wanted),

@@ -52,6 +52,7 @@ impl<'a> Cx<'a> {
                 Check::Never(pattern) => self.pattern(pattern, check.span, false),
                 Check::Stderr(stderr) => {
                     self.actor(&stderr.peer, "stderr", None, Kinds::Process);
+                    self.stderr_says(stderr);
                     if stderr.contains.is_none() && stderr.lacks.is_none() {
                         let error = "`stderr` says neither what it contains nor what it lacks";
                         self.report(Diagnostic::error(error).at(stderr.peer.span));

@@ -122,11 +122,20 @@ impl<'a> Cx<'a> {
         let value = &peer.value.value;
         let path = ["listen:", "connect:"].iter().any(|scheme| value.starts_with(scheme));
         let command = !path && value.contains(char::is_whitespace);
+        if command {
+            self.placeholders(peer.value);
+        }
         if let (true, Err(error)) = (command, split_words(value)) {
             self.report(Diagnostic::error(error).at(peer.value.span));
             return;
         }
-        if value.trim().is_empty() {
+        let no_path = ["listen:", "connect:"].contains(&value.trim());
+        if no_path {
+            self.report(Diagnostic::error(format!("`{value}` needs a path")).at(peer.value.span));
+        } else if command && value.contains("{socket}") && value.contains("{fd}") {
+            let error = Diagnostic::error("a command gets `{socket}` or `{fd}`, not both").at(peer.value.span);
+            self.report(error.help("the peer would be waited for at one of them only"));
+        } else if value.trim().is_empty() {
             self.report(Diagnostic::error("no program is named").at(peer.value.span));
         } else if command && !value.contains("{socket}") && !value.contains("{fd}") {
             self.report(
@@ -277,6 +286,7 @@ impl<'a> Cx<'a> {
         if let Some(signal) = &exit.signal {
             self.signal(signal);
         }
+        self.exit_says(exit, place);
         self.within("status", exit.status.as_ref(), 0, 255);
         let status = exit.status.as_ref().map(|s| s.span);
         let given = [status, exit.signal.as_ref().map(|s| s.span)];

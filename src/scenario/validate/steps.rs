@@ -16,12 +16,19 @@ const BACK: Option<Party> = Some(Party::BackEnd);
 
 impl<'a> Cx<'a> {
     pub(super) fn steps(&mut self, steps: &'a [At<Step>]) {
-        steps.iter().for_each(|step| self.step(step));
+        for step in steps {
+            // each is compared with all known names, and nobody reads them all
+            if self.wrong.len() >= super::ERRORS_MAX {
+                break;
+            }
+            self.step(step);
+        }
     }
 
     fn step(&mut self, step: &'a At<Step>) {
         let place = step.span;
         self.step_numbers(&step.value);
+        self.step_says(&step.value);
         match &step.value {
             Step::Start(peer) => drop(self.actor(peer, "start", None, Kinds::Process)),
             Step::Connect(connect) => {

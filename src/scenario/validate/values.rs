@@ -134,6 +134,9 @@ impl<'a> Cx<'a> {
                 None,
             );
         }
+        if let Some(mask) = condition.mask.as_ref().filter(|mask| mask.value == Num::Literal(0)) {
+            self.report(Diagnostic::error("under the mask 0 everything is 0").at(mask.span));
+        }
         if let Some(mask) = &condition.mask
             && let Num::Literal(bits) = mask.value
         {
