@@ -60,7 +60,11 @@ struct Outline {
 /// Everything that is found wrong, at most [`MAX_DIAGNOSTICS`].
 pub fn load_file(path: &Path, settings: &Settings) -> Result<Vec<Plan>, Diagnostics> {
     let alone = |error: Diagnostic| Diagnostics {
-        items: vec![error.in_file(path)],
+        items: vec![if error.file.is_some() {
+            error
+        } else {
+            error.in_file(path)
+        }],
         sources: Vec::new(),
     };
     let text = files::text(path).map_err(alone)?;
@@ -139,7 +143,7 @@ impl<'a> Loader<'a> {
         })?;
         if tree.value == Node::Null {
             return Err(first(vec![
-                Diagnostic::error("the file holds no scenario").in_file(self.path),
+                Diagnostic::error("the file holds no scenario").in_file(&files::behind(self.path, "")),
             ]));
         }
         let outline: Outline = read(&tree, &sources()).map_err(|error| {
@@ -178,20 +182,22 @@ impl<'a> Loader<'a> {
         wrong.append(&mut parts_wrong(&tree, &expander.sources, false));
         let mut unused = unused(&expander, outline);
         let sources = expander.sources;
-        let scenario = match read::<Scenario>(&tree, &sources) {
-            Ok(scenario) if wrong.is_empty() => scenario,
-            Ok(_) => return Err(bounded(wrong, sources)),
-            Err(error) => {
-                wrong.push(error);
-                return Err(bounded(wrong, sources));
-            }
-        };
-        let mut plan = Plan {
+        let plan = |scenario: Scenario| Plan {
             id: format!("{}{}", scenario.scenario.value, member.suffix),
             scenario,
             parameters,
-            sources,
+            sources: sources.clone(),
             path: self.path.to_owned(),
+        };
+        let mut plan = match read::<Scenario>(&tree, &sources) {
+            Ok(scenario) if wrong.is_empty() => plan(scenario),
+            result => {
+                wrong.extend(result.err());
+                if let Ok(rest) = read::<Scenario>(&readable(&tree, &sources), &sources) {
+                    wrong.append(&mut validate::parts(&plan(rest)));
+                }
+                return Err(bounded(wrong, sources));
+            }
         };
         plan.scenario.parameters = outline.parameters.clone();
         wrong.append(&mut validate::validate(&plan, &tree));
@@ -230,6 +236,20 @@ fn parts_wrong(tree: &At<Node>, sources: &[SourceFile], loosely: bool) -> Vec<Di
         }
     }
     wrong
+}
+
+/// The scenario without the steps and checks that cannot be read, so that the others can be looked at.
+fn readable(tree: &At<Node>, sources: &[SourceFile]) -> At<Node> {
+    let mut tree = tree.clone();
+    let Node::Map(map) = &mut tree.value else { return tree };
+    for (key, value) in &mut map.0 {
+        match (key.value.as_str(), &mut value.value) {
+            ("steps", Node::List(steps)) => steps.retain(|step| read::<At<Step>>(step, sources).is_ok()),
+            ("check", Node::List(checks)) => checks.retain(|check| read::<At<Check>>(check, sources).is_ok()),
+            _ => {}
+        }
+    }
+    tree
 }
 
 /// The first map or list that is nested deeper.
@@ -382,7 +402,10 @@ fn bounded(mut items: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Diagnostics 
     if items.len() > MAX_DIAGNOSTICS {
         let more = items.len() - MAX_DIAGNOSTICS + 1;
         items.truncate(MAX_DIAGNOSTICS - 1);
-        items.push(Diagnostic::error(format!("{more} more errors are not shown")));
+        items.push(Diagnostic::error(match items.len() + more < 100 {
+            true => format!("{more} more errors are not shown"),
+            false => "many more errors are not shown".to_owned(),
+        }));
     }
     Diagnostics { items, sources }
 }
