@@ -101,7 +101,9 @@ impl Peer {
             Player::Command(words) => words,
             _ => return false,
         };
-        command.iter().any(|word| word.contains("{image}"))
+        command
+            .iter()
+            .any(|word| word.contains("{image}") || word.contains("{image_file}"))
     }
 
     /// Whether the process gets a descriptor, and of which kind.

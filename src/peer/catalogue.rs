@@ -44,10 +44,11 @@ const FILES_MAX: usize = 256;
 const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// What may stand in braces in a command.
-pub const PLACEHOLDERS: [&str; 10] = [
+pub const PLACEHOLDERS: [&str; 11] = [
     "{socket}",
     "{fd}",
     "{image}",
+    "{image_file}",
     "{device}",
     "{queues}",
     "{rings}",
