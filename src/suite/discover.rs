@@ -243,7 +243,13 @@ fn resolve(target: &str, given: Option<&Path>, default_root: &Path) -> Result<Ve
         let root = root_of(path, given);
         return Ok(vec![found(&root, path.to_owned(), Vec::new())]);
     }
-    if looks_like_path(target) {
+    if let (Err(source), Ok(_)) = (path.metadata(), path.symlink_metadata()) {
+        // a link that leads nowhere, or round in a circle
+        let path = target.to_owned();
+        return Err(SelectError::Unreadable { path, source });
+    }
+    let begins_ids = target.ends_with('/') && default_root.join(target).is_dir();
+    if looks_like_path(target) && !begins_ids {
         let parent = path
             .parent()
             .filter(|p| !p.as_os_str().is_empty())

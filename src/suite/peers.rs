@@ -2,7 +2,7 @@
 
 use crate::engine::Environment;
 use crate::judge::outcome::PeerRun;
-use crate::peer::catalogue::{Catalogue, Role};
+use crate::peer::catalogue::{Catalogue, PLACEHOLDERS, Role, unknown_placeholder};
 use crate::scenario::Plan;
 use crate::scenario::suggest::did_you_mean;
 use crate::scenario::words::split_words;
@@ -109,6 +109,12 @@ pub enum PeerError {
         /// The command.
         command: String,
     },
+    /// A command that is told of two places to talk.
+    #[error("`{0}` has both {{socket}} and {{fd}}, and the peer would be waited for at one of them only")]
+    TwoSockets(String),
+    /// A command with a word in braces that stands for nothing.
+    #[error("`{0}` stands for nothing; there are {known}", known = PLACEHOLDERS.join(", "))]
+    Placeholder(String),
     /// A command line that is no list of words.
     #[error("{0}")]
     NotWords(String),
@@ -143,6 +149,12 @@ pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerEr
     if is_command(kind) {
         let placed = kind.contains("{socket}") || kind.contains("{fd}");
         split_words(kind).map_err(PeerError::NotWords)?;
+        if kind.contains("{socket}") && kind.contains("{fd}") {
+            return Err(PeerError::TwoSockets(kind.to_owned()));
+        }
+        if let Some(unknown) = unknown_placeholder(kind) {
+            return Err(PeerError::Placeholder(unknown.to_owned()));
+        }
         return if placed {
             Ok(())
         } else {
@@ -228,6 +240,11 @@ mod tests {
             assert_eq!(check(kind), Ok(()), "{kind}");
         }
         assert_eq!(check("a b"), Err(PeerError::NoSocket { command: "a b".into() }));
+        assert_eq!(
+            check("a {fd} {socket}"),
+            Err(PeerError::TwoSockets("a {fd} {socket}".into()))
+        );
+        assert_eq!(check("a {socket} {nope}"), Err(PeerError::Placeholder("{nope}".into())));
         assert_eq!(check("listen:"), Err(PeerError::NoPath("listen:".into())));
         let message = check("refrence").unwrap_err().to_string();
         assert!(

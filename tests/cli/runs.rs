@@ -320,8 +320,10 @@ steps:
     let stopped = format!("{real}  - stop: back\n{asks}");
     let killed = format!("{real}  - kill: {{peer: back}}\n{asks}")
         .replace("device: blk}\nt", "device: blk, exit: {any: true}}\nt");
+    // a release that a family member may leave out
+    let release = "  - repeat: {times: \"${n}\", steps: [{release: kept}]}\n";
     let held = format!(
-        "{real}  - hold: {{as: kept, when: {{from: front, message: GET_QUEUE_NUM}}}}\n{asks}  - repeat: {{times: 0, steps: [{{release: kept}}]}}\n"
+        "parameters: {{n: {{default: 0}}}}\n{real}  - hold: {{as: kept, when: {{from: front, message: GET_QUEUE_NUM}}}}\n{asks}{release}"
     );
     let place = Place::with(&[
         ("link/silent", silent),
@@ -404,4 +406,42 @@ fn unordered_finds_the_fit() {
     ]);
     place.vuh(&["run", "link/fits"]).code(0);
     place.vuh(&["run", "link/differs"]).code(1).out("size=5");
+}
+
+/// Broken: a scenario that asks for what cannot be is a peer's failure, and may be expected.
+#[test]
+fn a_mistake_of_the_scenario_blames_no_peer() {
+    let mistake = "\
+expected_fail: {kind: wrong, because: a made-up reason}
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: simulated, device: blk}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+  - send: {from: front, message: GET_QUEUE_NUM}
+  - expect: {from: back, reply_to: GET_QUEUE_NUM, as: q}
+  - kick: {from: front, ring: \"${q + 99}\"}
+";
+    let place = Place::with(&[("link/a", mistake), ("link/b", PASSES)]);
+    place
+        .vuh(&["run"])
+        .code(3)
+        .out("1 failed: 1 script")
+        .out("link/a.yaml:12:");
+}
+
+/// Broken: a path with a comma changes the options of a program.
+#[test]
+fn the_folder_of_runs_may_have_a_comma() {
+    let place = Place::with(&[("link/a", LAST_ASKS)]);
+    std::fs::create_dir(place.path("a,b")).unwrap();
+    let serves = "exec {vuh} reference-peer backend --device blk --queues 1 --capacity 16777216 --socket {socket}";
+    let command = format!("sh -c 'test -f {{image_file}} && case $PWD in *,*) {serves};; esac'");
+    let command = command.as_str();
+    let run = place
+        .command(&["run", "--backend", command])
+        .env("TMPDIR", place.path("a,b"))
+        .output();
+    said(run.unwrap()).code(0);
 }
