@@ -85,7 +85,8 @@ fn show_scenarios(args: &Args, environment: &Environment, out: &mut Console) -> 
     heading(out, "\nScenarios");
     let files = match find_files(&[], args.root.as_deref()) {
         Ok(files) => files,
-        Err(error @ (SelectError::NoRoot { .. } | SelectError::Empty { .. })) => {
+        // without --root there need not be any
+        Err(error @ (SelectError::NoRoot { .. } | SelectError::Empty { .. })) if args.root.is_none() => {
             out.line(format_args!("  {error}"));
             return Ok(());
         }

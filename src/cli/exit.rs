@@ -18,13 +18,13 @@ pub(super) const HELP: &str = "\
 Exit codes:
     0  all that was selected passed (expected failures and some skips allowed)
     1  at least one failed
-    2  wrong use of the command
-    3  a scenario, trace or catalogue file is invalid
+    2  wrong use of the command, or a report file that cannot be made
+    3  a scenario, trace or catalogue file is invalid, or a scenario turned out to be when it ran
     4  nothing ran: no match, or all skipped or unsupported
     5  none failed, but some are inconclusive
     6  something passed that is known to fail
    10  a peer could not be started, and nothing else failed
-   70  a fault of the harness itself, or a report that could not be written
+   70  a fault of the harness itself, or results that could not be written
   130  interrupted";
 
 /// How `vuh` ends.
@@ -47,7 +47,7 @@ pub enum Exit {
     UnexpectedPass = 6,
     /// A peer could not be started, and nothing else failed.
     NotStarted = 10,
-    /// A fault of the harness itself, or a report that could not be written.
+    /// A fault of the harness itself, or results that could not be written.
     HarnessFault = 70,
     /// Stopped by a signal.
     Interrupted = 130,
@@ -63,6 +63,8 @@ impl Exit {
             Exit::Interrupted
         } else if summary.failed_as(FailKind::Harness) > 0 {
             Exit::HarnessFault
+        } else if summary.failed_as(FailKind::Script) > 0 {
+            Exit::Invalid
         } else if failed > 0 && failed == summary.failed_as(FailKind::Start) {
             Exit::NotStarted
         } else if failed > 0 {
@@ -214,6 +216,7 @@ mod tests {
         );
         assert_eq!(Exit::of(&failed(&[FailKind::Start])), Exit::NotStarted);
         assert_eq!(Exit::of(&failed(&[FailKind::Start, FailKind::Hang])), Exit::Failed);
+        assert_eq!(Exit::of(&failed(&[FailKind::Script, FailKind::Hang])), Exit::Invalid);
         assert_eq!(
             Exit::of(&failed(&[FailKind::Start, FailKind::Harness])),
             Exit::HarnessFault

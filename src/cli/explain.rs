@@ -11,7 +11,7 @@ use crate::scenario::{Settings, load_file};
 use crate::spec::{self, Basis, Requirement, Testable};
 use crate::suite::coverage::coverage;
 use crate::suite::find_files;
-use crate::wire::{self, Dialect, MessageSpec, ProtocolFeature};
+use crate::wire::{self, Channel, Dialect, MessageSpec, ProtocolFeature};
 
 /// Columns that long sentences are broken to.
 const WIDTH_COLUMNS: usize = 100;
@@ -19,7 +19,7 @@ const WIDTH_COLUMNS: usize = 100;
 /// Options of `vuh explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A requirement (VU-CFG-02), an area (VU-CFG), a message (GET_CONFIG) or a protocol feature (REPLY_ACK)
+    /// A requirement (VU-CFG-02), an area (VU-CFG), a message (GET_CONFIG, or its number) or a protocol feature (REPLY_ACK)
     name: String,
     /// The folder whose scenarios are searched [default: scenarios]
     #[arg(long, value_name = "DIR")]
@@ -39,6 +39,21 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
             show_requirement(requirement, covered.as_ref(), out);
         } else {
             show_area(&area, covered.as_ref(), out);
+        }
+        return Ok(Exit::Passed);
+    }
+    if let Ok(id) = name.parse() {
+        let both = Channel::ALL.map(|channel| wire::spec(Dialect::VhostUser, channel, id));
+        let found: Vec<_> = both.into_iter().flatten().collect();
+        if found.is_empty() {
+            let error = format!("no message has the number {id}");
+            return Err(UsageError::Unknown(error).into());
+        }
+        for (at, message) in found.into_iter().enumerate() {
+            if at > 0 {
+                out.line("");
+            }
+            show_message(message, out);
         }
         return Ok(Exit::Passed);
     }

@@ -22,6 +22,18 @@ pub(super) enum UsageError {
         /// What the system says.
         source: io::Error,
     },
+    /// Two reports would overwrite each other.
+    #[error("--report: two reports are to go to {}", path.display())]
+    SameReport {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A parameter with two values.
+    #[error("--set {name} is given twice")]
+    SetTwice {
+        /// The parameter.
+        name: String,
+    },
     /// Nothing is known under this name.
     #[error("{0}")]
     Unknown(String),

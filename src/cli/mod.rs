@@ -116,7 +116,10 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Replay(args) => replay::run(&args, &mut out)?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
     };
-    Ok(exit.into())
+    match out.lost() {
+        None => Ok(exit.into()),
+        Some(why) => Err(anyhow::anyhow!("what was to be printed is lost: {why}")),
+    }
 }
 
 #[cfg(test)]

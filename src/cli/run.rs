@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -60,9 +60,18 @@ enum ReportArg {
     JUnit(PathBuf),
 }
 
+impl ReportArg {
+    fn path(&self) -> &Path {
+        match self {
+            ReportArg::Json(path) | ReportArg::JUnit(path) => path,
+        }
+    }
+}
+
 fn report(text: &str) -> Result<ReportArg, String> {
     match text.split_once(':') {
         Some((_, "")) => Err("the file is missing".to_owned()),
+        Some((_, "-")) => Err("`-` is no file; /dev/stdout is where the terminal's report goes, too".to_owned()),
         Some(("json", file)) => Ok(ReportArg::Json(file.into())),
         Some(("junit", file)) => Ok(ReportArg::JUnit(file.into())),
         _ => Err("write json:FILE or junit:FILE".to_owned()),
@@ -86,6 +95,7 @@ pub(super) fn run(args: &Args, color: ColorChoice) -> anyhow::Result<Exit> {
         timeout_ms: args.timeout.map(|limit| limit.ms),
         keep: args.keep.clone(),
         peers: args.peers.clone(),
+        require_option: args.require.is_some(),
         require: args
             .require
             .clone()
@@ -119,9 +129,9 @@ pub(super) fn run(args: &Args, color: ColorChoice) -> anyhow::Result<Exit> {
     };
     let completed = schedule::run_all(&chosen.plans, jobs, &run, &signal::interrupted, &mut tell);
     let summary = Summary::of(&completed);
-    for reporter in &mut reporters {
-        reporter.done(&completed, &summary)?;
-    }
+    // all are finished, whatever became of the first
+    let done: Vec<_> = reporters.iter_mut().map(|r| r.done(&completed, &summary)).collect();
+    done.into_iter().collect::<Result<(), _>>()?;
     Ok(Exit::of(&summary))
 }
 
@@ -133,6 +143,12 @@ fn reporters(
     color: ColorChoice,
 ) -> anyhow::Result<Vec<Box<dyn Reporter>>> {
     let watched = stdout().is_terminal() && stderr().is_terminal();
+    for (at, report) in args.reports.iter().enumerate() {
+        if args.reports[..at].iter().any(|other| other.path() == report.path()) {
+            let path = report.path().to_owned();
+            return Err(UsageError::SameReport { path }.into());
+        }
+    }
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::new(Console::stdout(color), plans, watched))];
     for report in &args.reports {
         reporters.push(match report {

@@ -57,7 +57,7 @@ impl Targets {
 }
 
 impl Selection {
-    /// The parameters; of a name that is given twice, the last value counts.
+    /// The parameters.
     pub(super) fn settings(&self) -> BTreeMap<String, String> {
         self.set.iter().cloned().collect()
     }
@@ -70,6 +70,12 @@ impl Selection {
             .map(Filter::parse)
             .transpose()
             .map_err(UsageError::Filter)?;
+        for (at, (name, _)) in self.set.iter().enumerate() {
+            if self.set[..at].iter().any(|(other, _)| other == name) {
+                let name = name.clone();
+                return Err(UsageError::SetTwice { name }.into());
+            }
+        }
         let files = self.targets.find()?;
         let root = root(&files);
         let mut plans = load_all(&files, &Settings { set: self.settings() })?;

@@ -16,6 +16,8 @@ use crate::scenario::Plan;
 const PREFIX: &str = "vuh-run-";
 /// Locked by the process that uses the directory; also what tells it from others of that name.
 const LOCK: &str = ".lock";
+/// Runs of one scenario that may keep their files in one folder at the same time.
+const KEPT_MAX: u32 = 64;
 /// Directories tried when others snatch them away.
 const TRIES_MAX: usize = 8;
 
@@ -23,7 +25,14 @@ const TRIES_MAX: usize = 8;
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
-    _temporary: Option<Temporary>,
+    _held: Held,
+}
+
+/// What keeps others from a directory.
+#[derive(Debug)]
+enum Held {
+    Kept { _lock: File },
+    Temporary { _directory: Temporary },
 }
 
 /// The directory goes first, so that nobody finds it unlocked.
@@ -37,8 +46,9 @@ impl Directory {
     /// A new one for a run of `plan`.
     pub(super) fn make(plan: &Plan, environment: &Environment) -> io::Result<Self> {
         if let Some(keep) = &environment.keep {
-            let path = kept(keep, &plan.id)?;
-            return Ok(Self { path, _temporary: None });
+            let (path, lock) = kept(keep, &plan.id)?;
+            let held = Held::Kept { _lock: lock };
+            return Ok(Self { path, _held: held });
         }
         let parent = std::env::temp_dir();
         static SWEPT: Once = Once::new();
@@ -46,30 +56,66 @@ impl Directory {
         let temporary = Temporary::make(&parent)?;
         Ok(Self {
             path: temporary.directory.path().to_owned(),
-            _temporary: Some(temporary),
+            _held: Held::Temporary { _directory: temporary },
         })
     }
 }
 
-/// A folder of the user's choice: only what an earlier run has put there is replaced.
-fn kept(keep: &Path, id: &str) -> io::Result<PathBuf> {
-    // ids have no dots, so that different ids never share a folder
+/// A folder of the user's choice, locked: only what an earlier run has put there is replaced. A run that goes on beside
+/// this one keeps its own, and this one gets a folder with a number.
+fn kept(keep: &Path, id: &str) -> io::Result<(PathBuf, File)> {
+    // ids have no dots and no tildes, so that different ids never share a folder
     let plain = |c: char| match c {
         '/' => '.',
         c if c.is_ascii_alphanumeric() || c == '-' || c == '.' => c,
         _ => '_',
     };
-    let path = keep.join(id.chars().map(plain).collect::<String>());
-    if path.exists() {
-        if !path.join(LOCK).is_file() {
-            let text = format!("{} is there already, and no run has made it", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    let name: String = id.chars().map(plain).collect();
+    fs::create_dir_all(keep)?;
+    for number in 1..=KEPT_MAX {
+        let path = match number {
+            1 => keep.join(&name),
+            _ => keep.join(format!("{name}~{number}")),
+        };
+        if let Some(lock) = take(&path)? {
+            return Ok((path.canonicalize()?, lock));
         }
-        fs::remove_dir_all(&path)?;
     }
-    fs::create_dir_all(&path)?;
-    fs::write(path.join(LOCK), "")?;
-    path.canonicalize()
+    let text = format!("{KEPT_MAX} runs of `{id}` use {} at once", keep.display());
+    Err(io::Error::other(text))
+}
+
+/// Makes a folder or empties it, unless somebody else uses it.
+fn take(path: &Path) -> io::Result<Option<File>> {
+    let made = match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        made => made.is_ok(),
+    };
+    let lock = path.join(LOCK);
+    // an empty one may have been made this moment by another run, which puts its lock there next
+    let lock = if made || fs::read_dir(path)?.next().is_none() {
+        match File::create_new(lock) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+            lock => lock?,
+        }
+    } else if lock.is_file() {
+        File::open(lock)?
+    } else {
+        let text = format!("{} is there already, and no run has made it", path.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    };
+    if lock.try_lock().is_err() {
+        return Ok(None);
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if entry.file_name() == LOCK => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(Some(lock))
 }
 
 impl Temporary {
@@ -117,11 +163,24 @@ mod tests {
             io::ErrorKind::AlreadyExists
         );
         assert!(keep.path().join("link.mine/thesis").exists());
-        let first = kept(keep.path(), "link/a-b").unwrap();
+        let (first, lock) = kept(keep.path(), "link/a-b").unwrap();
         fs::write(first.join("old"), "").unwrap();
-        assert_ne!(kept(keep.path(), "link-a/b").unwrap(), first);
-        assert_eq!(kept(keep.path(), "link/a-b").unwrap(), first);
+        assert_ne!(kept(keep.path(), "link-a/b").unwrap().0, first);
+        drop(lock);
+        assert_eq!(kept(keep.path(), "link/a-b").unwrap().0, first);
         assert!(!first.join("old").exists());
+    }
+
+    /// Broken: a run that keeps its files takes those of another one away while it goes on.
+    #[test]
+    fn runs_side_by_side_keep_apart() {
+        let keep = tempfile::tempdir().unwrap();
+        let (first, lock) = kept(keep.path(), "link/a").unwrap();
+        fs::write(first.join("mine"), "").unwrap();
+        let (second, _other) = kept(keep.path(), "link/a").unwrap();
+        assert!(second.ends_with("link.a~2") && first.join("mine").exists());
+        drop(lock);
+        assert_eq!(kept(keep.path(), "link/a").unwrap().0, first);
     }
 
     /// Broken: what a killed run leaves stays for ever, or a run loses its directory to another one that starts.

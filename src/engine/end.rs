@@ -21,6 +21,7 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, Plan, eval_match};
 use crate::sys::child::Exit;
 use crate::sys::clock::Clock;
+use crate::sys::socket;
 use crate::trace::PeerId;
 use crate::trace::Timeline;
 use crate::wire::{Base, Channel, Party, Value};
@@ -65,7 +66,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             return outcome;
         }
         Err(Unready::Wrong(diagnostic)) => {
-            fail(&mut outcome, FailKind::Wrong, *diagnostic, plan, environment);
+            fail(&mut outcome, FailKind::Script, *diagnostic, plan, environment);
             return outcome;
         }
     };
@@ -317,7 +318,12 @@ impl Run<'_> {
             }
         }
         for peer in &mut self.peers {
+            let listens = matches!(peer.attach, Attach::Listening(_));
             peer.attach = Attach::Idle;
+            if let (true, Player::Listen(path)) = (listens, &peer.spec.player) {
+                // a path of the user's, where a socket on which nobody listens would only be in the way
+                socket::unlink(path);
+            }
         }
     }
 

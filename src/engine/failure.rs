@@ -38,6 +38,11 @@ impl Stop {
         Self::fail(FailKind::Wrong, diagnostic)
     }
 
+    /// The scenario is wrong, and no peer is to blame.
+    pub(super) fn script(diagnostic: Diagnostic) -> Box<Self> {
+        Self::fail(FailKind::Script, diagnostic)
+    }
+
     /// The harness cannot do what the step says.
     pub(super) fn harness(message: impl Into<String>, span: Span) -> Box<Self> {
         Self::fail(FailKind::Harness, Diagnostic::error(message).at(span))
@@ -47,6 +52,6 @@ impl Stop {
 /// A diagnostic of the language (an unbound reference, a wrong number) is a mistake of the scenario.
 impl From<Diagnostic> for Box<Stop> {
     fn from(diagnostic: Diagnostic) -> Self {
-        Stop::wrong(diagnostic)
+        Stop::script(diagnostic)
     }
 }

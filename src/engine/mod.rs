@@ -1,12 +1,14 @@
 //! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
 //!
 //! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay`, `delivery` and
-//! `signals` carry what crosses the links, as `control` lets it, `tracks` and `steps` walk the script, `watch` has the
-//! protocol monitor judge it all, `end` takes everything down and judges how it ended.
+//! `signals` carry what crosses the links, as `control` lets it, `tracks` and `steps` walk the script, `drain` waits for
+//! what is owed after it, `watch` has the protocol monitor and the ring oracle judge it all, `end` takes everything down
+//! and judges how it ended.
 
 mod control;
 mod delivery;
 mod directory;
+mod drain;
 mod end;
 mod failure;
 mod gone;
@@ -29,7 +31,6 @@ use crate::judge::outcome::Outcome;
 use crate::peer::catalogue::Catalogue;
 use crate::scenario::Plan;
 use resolve::Unready;
-pub(crate) use resolve::split_words;
 
 /// What a run needs from outside.
 #[derive(Debug)]

@@ -61,7 +61,7 @@ impl Run<'_> {
         } else if let Some(event) = &pattern.event {
             (Stream::Qmp(from(Party::FrontEnd)?), What::Qmp(event.value.clone()))
         } else {
-            return Err(Stop::wrong(
+            return Err(Stop::script(
                 Diagnostic::error("the pattern names nothing to wait for").at(span),
             ));
         };
@@ -116,7 +116,7 @@ impl Run<'_> {
         let mut candidates = self.peers.iter().enumerate().filter(|(_, p)| p.spec.party == party);
         match (candidates.next(), candidates.next()) {
             (Some((i, _)), None) => Ok(PeerId(i)),
-            _ => Err(Stop::wrong(
+            _ => Err(Stop::script(
                 Diagnostic::error(format!("`from` has to say which {party} is meant")).at(span),
             )),
         }
@@ -126,14 +126,14 @@ impl Run<'_> {
     pub(super) fn ring(&self, ring: &At<crate::scenario::scalar::Num>) -> Result<u16> {
         let value = eval_num(ring, &self.bindings)?;
         u16::try_from(value)
-            .map_err(|_| Stop::wrong(Diagnostic::error(format!("{value} is no ring index")).at(ring.span)))
+            .map_err(|_| Stop::script(Diagnostic::error(format!("{value} is no ring index")).at(ring.span)))
     }
 
     /// How a process must have ended.
     pub(super) fn exit_match(&self, rule: &ExitRule, span: Span) -> Result<ExitMatch> {
         if let Some(signal) = &rule.signal {
             let number = parse_signal(&signal.value)
-                .ok_or_else(|| Stop::wrong(Diagnostic::error(format!("`{}` is no signal", signal.value)).at(span)))?;
+                .ok_or_else(|| Stop::script(Diagnostic::error(format!("`{}` is no signal", signal.value)).at(span)))?;
             return Ok(ExitMatch::Is(Exit::Signal(number as i32)));
         }
         match &rule.status {
@@ -150,7 +150,7 @@ impl Run<'_> {
 impl Stop {
     /// A mistake of the scenario that shows only at run time.
     pub(super) fn from_diagnostic(diagnostic: Diagnostic) -> Box<Self> {
-        Stop::wrong(diagnostic)
+        Stop::script(diagnostic)
     }
 }
 
@@ -159,7 +159,7 @@ pub(super) fn channel(name: Option<&At<String>>) -> Result<Channel> {
     let Some(name) = name else { return Ok(Channel::Main) };
     name.value
         .parse()
-        .map_err(|e: crate::wire::UnknownWord| Stop::wrong(Diagnostic::error(e.to_string()).at(name.span)))
+        .map_err(|e: crate::wire::UnknownWord| Stop::script(Diagnostic::error(e.to_string()).at(name.span)))
 }
 
 /// `SIGKILL`, `KILL`, `sigkill`.

@@ -270,7 +270,7 @@ impl Run<'_> {
             ));
         };
         let path = listening.1;
-        let listener = socket::listen(&path).map_err(|source| RecordError::Listen {
+        let listener = socket::listen_anew(&path).map_err(|source| RecordError::Listen {
             path: path.clone(),
             source,
         })?;
@@ -292,7 +292,7 @@ impl Run<'_> {
         self.read_all_streams();
         self.relay();
         // a socket nobody listens on would only be in the way
-        let _ = std::fs::remove_file(&path);
+        socket::unlink(&path);
         Ok(Some(stop))
     }
 

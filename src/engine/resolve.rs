@@ -9,6 +9,7 @@ use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
 use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Step};
 use crate::scenario::span::{At, Span};
+use crate::scenario::words::split_words;
 use crate::scenario::{Bindings, Diagnostic, Plan, eval_node, eval_num, eval_size};
 use crate::wire::{Channel, DeviceKind, Dialect, Party, find};
 
@@ -100,7 +101,9 @@ impl Peer {
             Player::Command(words) => words,
             _ => return false,
         };
-        command.iter().any(|word| word.contains("{image}"))
+        command
+            .iter()
+            .any(|word| word.contains("{image}") || word.contains("{image_file}"))
     }
 
     /// Whether the process gets a descriptor, and of which kind.
@@ -409,30 +412,6 @@ fn player(label: &str, party: Party, span: Span, environment: &Environment) -> R
         .footer("or a command line with {socket} or {fd}, listen:PATH, connect:PATH"))
 }
 
-/// Splits a command line at spaces; single and double quotes keep words together.
-pub(crate) fn split_words(line: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote: Option<char> = None;
-    for c in line.chars() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (Some(_), c) => word.get_or_insert_default().push(c),
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (None, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err(format!("a quote is not closed in `{line}`"));
-    }
-    words.extend(word);
-    Ok(words)
-}
-
 fn bits(choice: Option<&FeatureChoice>, space: FeatureSpace) -> Result<Bits, Diagnostic> {
     let Some(choice) = choice else {
         return Ok(Bits::default());
@@ -489,16 +468,4 @@ pub(super) fn header(decl: Option<&HeaderDecl>, bindings: &Bindings) -> Result<H
         flags: word(&decl.flags)?,
         size: word(&decl.size)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::split_words;
-
-    #[test]
-    fn a_command_line_is_split_as_a_shell_would() {
-        let words = split_words("prog --socket={socket} 'a b' \"\" x\"y z\"").unwrap();
-        assert_eq!(words, ["prog", "--socket={socket}", "a b", "", "xy z"]);
-        assert!(split_words("prog 'open").is_err());
-    }
 }

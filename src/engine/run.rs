@@ -41,6 +41,8 @@ const PIECE_INTERVAL_MS: u64 = 1;
 const THREADS_INTERVAL_MS: u64 = 1;
 /// Descriptors of messages that wait for their delivery, at most: descriptors are scarce, and other runs need some too.
 const FDS_UNDER_WAY_MAX: usize = 2048;
+/// Events by which it is told who makes too many.
+const LAST_WORDS: usize = 64;
 /// Memory slots of a simulated back-end.
 const MEMORY_SLOTS: u64 = 32;
 /// VIRTIO_F_VERSION_1 and VIRTIO_RING_F_INDIRECT_DESC.
@@ -158,7 +160,8 @@ impl<'a> Run<'a> {
             let moved = self.advance_tracks()?;
             if self.tracks[0].is_done() {
                 self.relay();
-                return self.check_always();
+                self.check_always()?;
+                return self.await_answers();
             }
             if moved {
                 self.check_limit()?;
@@ -323,7 +326,7 @@ impl<'a> Run<'a> {
     }
 
     /// What must hold at every moment.
-    fn check_always(&mut self) -> Result<()> {
+    pub(super) fn check_always(&mut self) -> Result<()> {
         if let Some(stop) = self.stop.take() {
             return Err(stop);
         }
@@ -347,8 +350,21 @@ impl<'a> Run<'a> {
             never.from = self.timeline.end();
         }
         if let Some(bound) = self.timeline.is_full() {
-            let what = format!("more than {bound}: a peer floods the link");
-            return Err(Stop::fail(FailKind::Hang, Diagnostic::error(what)));
+            let step = self.tracks.iter().rev().find_map(Track::step);
+            let place = step.map(|step| step.span).unwrap_or_default();
+            let own = self.timeline.events().iter().rev().take(LAST_WORDS).any(|event| {
+                matches!(
+                    event.kind,
+                    EventKind::Message { scripted: true, .. } | EventKind::Step { .. }
+                )
+            });
+            return Err(match own {
+                true => Stop::script(Diagnostic::error(format!("the scenario makes more than {bound}")).at(place)),
+                false => {
+                    let what = format!("more than {bound}: a peer floods the link");
+                    Stop::fail(FailKind::Hang, Diagnostic::error(what).at(place))
+                }
+            });
         }
         let fds = self.links.iter().map(Link::fds_under_way).sum::<usize>();
         if fds > FDS_UNDER_WAY_MAX && !self.timeline.is_recorded() {
@@ -400,7 +416,7 @@ fn simulate(spec: &Peer) -> Result<Sim> {
     if !spec.is_simulated() {
         return Ok(Sim::None);
     }
-    let fail = |e: &dyn std::fmt::Display| Stop::wrong(Diagnostic::error(e.to_string()).at(spec.span));
+    let fail = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(spec.span));
     Ok(match spec.party {
         Party::FrontEnd => Sim::Front(Box::new(SimFront::new(front_config(spec)).map_err(|e| fail(&e))?)),
         Party::BackEnd => Sim::Back(Box::new(SimBack::new(back_config(spec).map_err(|e| fail(&e))?))),

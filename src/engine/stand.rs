@@ -46,7 +46,8 @@ impl Run<'_> {
         match &state.spec.player {
             Player::Simulated => Ok(()),
             Player::Listen(path) if idle => {
-                let listener = socket::listen(path).map_err(|e| cannot_start(state, span, &format!("listen: {e}")))?;
+                let listener = socket::listen_anew(path);
+                let listener = listener.map_err(|e| cannot_start(state, span, &format!("listen: {e}")))?;
                 self.peers[peer.0].socket = path.clone();
                 self.peers[peer.0].attach = Attach::Listening(listener);
                 Ok(())
@@ -102,7 +103,7 @@ impl Run<'_> {
             _ => return Ok(()),
         };
         args.extend(state.spec.args.iter().cloned());
-        if args.iter().any(|a| a.contains("{image}")) && state.image.is_none() {
+        if args.iter().any(|a| a.contains("{image}") || a.contains("{image_file}")) && state.image.is_none() {
             let path = self.directory.join(format!("{}.img", peer.0));
             let file = std::fs::File::create(&path).and_then(|f| f.set_len(state.spec.capacity));
             file.map_err(|e| failed(state, &format!("{}: {e}", path.display())))?;
@@ -285,7 +286,7 @@ impl Run<'_> {
     pub(super) fn signal_process(&mut self, peer: PeerId, signal: Signal, span: Span) -> Result<()> {
         let state = &mut self.peers[peer.0];
         let Some(child) = &state.child else {
-            return Err(Stop::wrong(
+            return Err(Stop::script(
                 Diagnostic::error(format!("`{}` has not been started", state.spec.name)).at(span),
             ));
         };
@@ -351,6 +352,14 @@ fn fill(
         (
             "{image}",
             state.image.as_ref().map_or(String::new(), |p| p.display().to_string()),
+        ),
+        (
+            "{image_file}",
+            state
+                .image
+                .as_ref()
+                .and_then(|p| p.file_name())
+                .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
         ),
         ("{device}", spec.device.clone()),
         (

@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         let times = eval_num(&repeat.times, &self.bindings)?;
         if times > REPEAT_MAX {
             let message = format!("{times} passes, more than {REPEAT_MAX}");
-            return Err(Stop::wrong(Diagnostic::error(message).at(repeat.times.span)));
+            return Err(Stop::script(Diagnostic::error(message).at(repeat.times.span)));
         }
         if let Some(frame) = self.tracks[at].frames.last_mut() {
             frame.next += 1;

@@ -64,6 +64,14 @@ impl Watchers {
         }
     }
 
+    /// Requests that had to be answered and were not, so far; none where the script has meddled with the messages.
+    pub(super) fn owed(&self, link: LinkId) -> Vec<Seq> {
+        match self.monitor.facts(link) {
+            Some(facts) if !facts.is_lost => self.monitor.owed(link),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether rings have to be looked at from time to time.
     pub(super) fn needs_looks(&self) -> bool {
         self.oracle.is_watching()

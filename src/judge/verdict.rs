@@ -40,6 +40,8 @@ pub enum FailKind {
     Leak,
     /// A peer could not be started at all.
     Start,
+    /// The scenario asks for something that cannot be, which showed only when it ran.
+    Script,
     /// The harness itself is at fault.
     Harness,
 }
@@ -77,6 +79,7 @@ impl fmt::Display for FailKind {
             FailKind::Hang => "hang",
             FailKind::Leak => "leak",
             FailKind::Start => "start",
+            FailKind::Script => "script",
             FailKind::Harness => "harness",
         })
     }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 
 use serde::Deserialize;
 
+use super::probe::probe;
+use crate::sys::text_file::read_text;
 use crate::wire::Party;
 
 /// Files that the binary carries, so that it works away from its repository.
@@ -38,6 +40,26 @@ pub const KNOWN_BAD_VARIABLE: &str = "VUH_KNOWN_BAD";
 
 /// Files read from a directory of the user's, at most.
 const FILES_MAX: usize = 256;
+/// Largest of them.
+const FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// What may stand in braces in a command.
+pub const PLACEHOLDERS: [&str; 11] = [
+    "{socket}",
+    "{fd}",
+    "{image}",
+    "{image_file}",
+    "{device}",
+    "{queues}",
+    "{rings}",
+    "{ring_size}",
+    "{capacity}",
+    "{run_dir}",
+    "{vuh}",
+];
+
+/// Words that a command line or `VUH_REQUIRE` means something else by.
+const RESERVED: [&str; 2] = ["simulated", "all"];
 
 /// One entry.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,7 +103,7 @@ pub struct Entry {
 }
 
 /// Which end a peer is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Front-end.
@@ -127,14 +149,18 @@ pub enum FdRole {
 pub struct Catalogue {
     entries: Vec<Entry>,
     vuh: PathBuf,
-    probed: Mutex<BTreeMap<String, Result<String, String>>>,
+    /// By what is asked, and what is said when it is not there.
+    probed: Mutex<BTreeMap<Asked, Result<String, String>>>,
 }
+
+/// A program, the words that make it print its version, and what it needs.
+type Asked = (String, Vec<String>, Option<String>);
 
 /// A catalogue file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("catalogue file {file}: {message}")]
 pub struct CatalogueError {
-    /// Which.
+    /// Which, with line and column if they are known.
     pub file: String,
     /// What is wrong, with its place.
     pub message: String,
@@ -148,13 +174,18 @@ impl Catalogue {
         for (name, text) in BUILT_IN {
             entries.push(parse(name, text)?);
         }
+        let mut own: BTreeMap<(String, Role), String> = BTreeMap::new();
         for path in directory.map(yaml_files).transpose()?.unwrap_or_default() {
             let file = path.display().to_string();
-            let text = std::fs::read_to_string(&path).map_err(|e| CatalogueError {
+            let text = read_text(&path, FILE_BYTES_MAX).map_err(|e| CatalogueError {
                 file: file.clone(),
                 message: e.to_string(),
             })?;
             let entry = parse(&file, &text)?;
+            if let Some(other) = own.insert((entry.peer.clone(), entry.role), file.clone()) {
+                let message = format!("{other} has a peer `{}` of the same role", entry.peer);
+                return Err(CatalogueError { file, message });
+            }
             entries.retain(|e| (&e.peer, e.role) != (&entry.peer, entry.role));
             entries.push(entry);
         }
@@ -209,7 +240,7 @@ impl Catalogue {
         above.find(|folder| folder.is_dir()).unwrap_or(first)
     }
 
-    /// Whether the entry's program is here: its version line, or why not. Asked once for each program.
+    /// Whether the entry's program is here: its version line, or why not. Asked once for each program and probe.
     pub fn probe(&self, entry: &Entry) -> Result<String, String> {
         let program = self.program(entry);
         if entry.program == "{vuh}" {
@@ -221,41 +252,9 @@ impl Catalogue {
         }
         let mut probed = self.probed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         probed
-            .entry(entry.program.clone())
-            .or_insert_with(|| probe_program(&program, entry))
+            .entry((entry.program.clone(), entry.probe.clone(), entry.needs.clone()))
+            .or_insert_with(|| probe(&program, entry))
             .clone()
-    }
-}
-
-fn probe_program(program: &Path, entry: &Entry) -> Result<String, String> {
-    let needs = entry.needs.as_deref().map(|n| format!(" ({n})")).unwrap_or_default();
-    if find_program(program).is_none() {
-        return Err(match entry.program.strip_prefix("{known_bad}/") {
-            Some(name) => format!("{name} is not built{needs}"),
-            None => format!("{} is not installed{needs}", entry.program),
-        });
-    }
-    if entry.probe.is_empty() {
-        return Ok("present".to_owned());
-    }
-    match std::process::Command::new(program)
-        .args(&entry.probe)
-        .stdin(std::process::Stdio::null())
-        .output()
-    {
-        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .unwrap_or("present")
-            .trim()
-            .to_owned()),
-        Ok(output) => Err(format!(
-            "{} {} fails: {}",
-            entry.program,
-            entry.probe.join(" "),
-            output.status
-        )),
-        Err(error) => Err(format!("{} cannot be started: {error}", entry.program)),
     }
 }
 
@@ -275,10 +274,64 @@ pub fn find_program(program: &Path) -> Option<PathBuf> {
 }
 
 fn parse(file: &str, text: &str) -> Result<Entry, CatalogueError> {
-    serde_yaml::from_str(text).map_err(|e| CatalogueError {
-        file: file.to_owned(),
-        message: e.to_string(),
-    })
+    use serde_yaml::MessageFormatter as _;
+    let options = serde_yaml::options! { with_snippet: false };
+    let entry: Entry = serde_yaml::from_str_with_options(text, options).map_err(|e| {
+        let place = e.location().map(|l| format!(":{}:{}", l.line(), l.column()));
+        CatalogueError {
+            file: format!("{file}{}", place.unwrap_or_default()),
+            message: serde_yaml::UserMessageFormatter.format_message(&e).into_owned(),
+        }
+    })?;
+    match entry.wrong() {
+        None => Ok(entry),
+        Some(message) => Err(CatalogueError {
+            file: file.to_owned(),
+            message,
+        }),
+    }
+}
+
+impl Entry {
+    /// Why it can never be started, or never be named.
+    fn wrong(&self) -> Option<String> {
+        let name = &self.peer;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(plain) {
+            return Some(format!(
+                "`{name}` is no name for a peer: letters, digits, `-`, `_` and `.`"
+            ));
+        }
+        if RESERVED.contains(&name.as_str()) {
+            return Some(format!(
+                "`{name}` is a word of the harness itself, and no name for a peer"
+            ));
+        }
+        if let Some(unknown) = self.command.iter().find_map(|word| unknown_placeholder(word)) {
+            let known = PLACEHOLDERS.join(", ");
+            return Some(format!(
+                "`{unknown}` in the command stands for nothing; there are {known}"
+            ));
+        }
+        let told = self
+            .command
+            .iter()
+            .any(|word| word.contains("{socket}") || word.contains("{fd}"));
+        (self.driver == Driver::None && !told)
+            .then(|| "the command has no {socket} and no {fd}, so the peer cannot be told where to talk".to_owned())
+    }
+}
+
+/// The first word in braces that stands for nothing. Other braces, as of JSON, are left alone.
+pub fn unknown_placeholder(word: &str) -> Option<&str> {
+    let starts = word.match_indices('{').map(|(at, _)| at);
+    starts
+        .filter_map(|at| Some(&word[at..=at + word[at..].find('}')?]))
+        .find(|found| {
+            let inner = &found[1..found.len() - 1];
+            let is_name = !inner.is_empty() && inner.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            is_name && !PLACEHOLDERS.contains(found)
+        })
 }
 
 fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, CatalogueError> {
@@ -297,4 +350,75 @@ fn yaml_files(directory: &Path) -> Result<Vec<PathBuf>, CatalogueError> {
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINE: &str = "peer: mine\nabout: a test\nrole: backend\nprogram: sh\ncommand: [-c, \"{socket}\"]\n";
+
+    fn load(files: &[(&str, &str)]) -> Result<Catalogue, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let place = folder.path().display().to_string();
+        let loaded = Catalogue::load(Some(folder.path()), "vuh".into());
+        loaded.map_err(|e| e.to_string().replace(&place, "DIR"))
+    }
+
+    fn refused(text: &str) -> String {
+        load(&[("a.yaml", text)]).unwrap_err()
+    }
+
+    /// Broken: a catalogue file that cannot work is found out by a run, or never.
+    #[test]
+    fn entries_are_checked() {
+        assert!(load(&[("a.yaml", MINE)]).is_ok());
+        let place = refused(&MINE.replace("role: backend", "role: bakend"));
+        assert!(
+            place.starts_with("catalogue file DIR/a.yaml:3:7: ") && !place.contains("<input>"),
+            "{place}"
+        );
+        assert!(refused(&MINE.replace("mine", "\"\"")).contains("no name for a peer"));
+        assert!(refused(&MINE.replace("mine", "simulated")).contains("a word of the harness"));
+        assert!(refused(&MINE.replace("{socket}", "x")).contains("no {socket} and no {fd}"));
+        assert!(refused(&MINE.replace("-c", "\"{nope}\"")).contains("`{nope}` in the command stands for nothing"));
+        assert_eq!(unknown_placeholder("{\"a\": {socket}}"), None);
+        let twice = load(&[("a.yaml", MINE), ("b.yaml", MINE)]).unwrap_err();
+        assert_eq!(
+            twice,
+            "catalogue file DIR/b.yaml: DIR/a.yaml has a peer `mine` of the same role"
+        );
+    }
+
+    /// Broken: a folder of catalogue files makes the harness read without end, or wait for ever.
+    #[test]
+    fn only_small_files_are_read() {
+        let long = format!("{MINE}# {}\n", "x".repeat(FILE_BYTES_MAX));
+        assert!(
+            refused(&long).ends_with("it has more than 65536 bytes"),
+            "{}",
+            refused(&long)
+        );
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero.yaml")).unwrap();
+        let error = Catalogue::load(Some(folder.path()), "vuh".into()).unwrap_err();
+        assert!(error.to_string().ends_with("it is no regular file"), "{error}");
+    }
+
+    /// Broken: two entries that ask one program different things get one answer.
+    #[test]
+    fn each_probe_is_asked() {
+        let probe = |words: &str| {
+            format!(
+                "{}probe: [-c, \"{words}\"]\n",
+                MINE.replace("mine", words.trim_start_matches("echo "))
+            )
+        };
+        let catalogue = load(&[("a.yaml", &probe("echo one")), ("b.yaml", &probe("echo two"))]).unwrap();
+        let answer = |name: &str| catalogue.probe(catalogue.find(name, Role::Backend).unwrap());
+        assert_eq!((answer("one"), answer("two")), (Ok("one".into()), Ok("two".into())));
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod catalogue;
 pub mod device;
+mod probe;
 pub mod qemu;
 pub mod reference;
 pub mod sim;

@@ -36,6 +36,7 @@ pub struct Console {
     stream: Box<dyn Write>,
     style: Style,
     closed: bool,
+    lost: Option<String>,
 }
 
 impl fmt::Debug for Console {
@@ -64,6 +65,7 @@ impl Console {
             stream,
             style,
             closed: false,
+            lost: None,
         }
     }
 
@@ -84,11 +86,18 @@ impl Console {
 
     /// Text that brings its own line ends. Whatever error comes, there is nowhere to report it but here.
     pub fn text(&mut self, text: impl fmt::Display) {
-        if !self.closed {
-            self.closed = write!(self.stream, "{text}")
-                .and_then(|()| self.stream.flush())
-                .is_err();
+        if self.closed {
+            return;
         }
+        if let Err(error) = write!(self.stream, "{text}").and_then(|()| self.stream.flush()) {
+            self.closed = true;
+            self.lost = (error.kind() != io::ErrorKind::BrokenPipe).then(|| error.to_string());
+        }
+    }
+
+    /// Why what was to be read is lost; a reader that went away has seen enough.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
     }
 }
 
@@ -113,5 +122,15 @@ mod tests {
         console.line("nobody reads this");
         assert!(console.closed());
         console.line("nor this");
+        assert_eq!(console.lost(), None);
+    }
+
+    /// Broken: a full disk swallows what was to be read, and nobody learns of it.
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let mut console = Console::new(Box::new(full), Style::Plain);
+        console.line("nobody can read this");
+        assert!(console.lost().is_some());
     }
 }

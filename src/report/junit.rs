@@ -87,7 +87,7 @@ fn case(result: &Finished) -> TestCase {
 fn status(plan: &Plan, outcome: &Outcome) -> TestCaseStatus {
     let (mut status, ty) = match outcome.verdict {
         Verdict::Pass => return TestCaseStatus::success(),
-        Verdict::Fail(kind @ (FailKind::Start | FailKind::Harness)) => {
+        Verdict::Fail(kind @ (FailKind::Start | FailKind::Script | FailKind::Harness)) => {
             (TestCaseStatus::non_success(NonSuccessKind::Error), kind.to_string())
         }
         Verdict::Fail(kind) => (TestCaseStatus::non_success(NonSuccessKind::Failure), kind.to_string()),

@@ -128,7 +128,13 @@ impl Reporter for Terminal {
         for line in totals::lines(summary, run.jobs, run.duration_ms, style) {
             self.console.line(line);
         }
-        Ok(())
+        match self.console.lost() {
+            None => Ok(()),
+            Some(why) => Err(ReportError::Write {
+                path: "on standard output".into(),
+                message: why.to_owned(),
+            }),
+        }
     }
 }
 

@@ -170,17 +170,12 @@ impl Diagnostic {
 
     /// `file:line:column: message`, for places where one line must do.
     pub fn one_line(&self, sources: &[SourceFile]) -> String {
+        let message = render::bounded(&self.message);
         match self.span.and_then(|s| Some((s, sources.get(s.source as usize)?))) {
-            Some((span, source)) => format!(
-                "{}:{}:{}: {}",
-                source.path.display(),
-                span.line,
-                span.column,
-                self.message
-            ),
+            Some((span, source)) => format!("{}:{}:{}: {}", source.path.display(), span.line, span.column, message),
             None => match &self.file {
-                Some(file) => format!("{}: {}", file.display(), self.message),
-                None => self.message.clone(),
+                Some(file) => format!("{}: {message}", file.display()),
+                None => message.into_owned(),
             },
         }
     }

@@ -16,7 +16,7 @@ use super::files;
 use super::model::{Parameter, Use};
 use super::read::{read, read_under};
 use super::refs::{self, Expr, Piece};
-use super::scalar::{Node, Ordered};
+use super::scalar::{Node, Ordered, free_list};
 use super::span::{At, SourceId, Span};
 use super::suggest::did_you_mean;
 use super::yaml;
@@ -36,6 +36,7 @@ pub(super) struct FragmentOutline {
     _about: Option<String>,
     #[serde(default)]
     pub(super) parameters: Ordered<Parameter>,
+    #[serde(deserialize_with = "free_list")]
     steps: Vec<At<Node>>,
 }
 

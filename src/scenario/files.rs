@@ -1,11 +1,10 @@
 //! Reading scenario and fragment files: size, encoding, and the folder that fragments must not leave.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::diagnostic::Diagnostic;
 use super::yaml::MAX_FILE_BYTES;
+use crate::sys::text_file::{TextError, read_text};
 
 /// The folder name that ids are relative to.
 const SCENARIOS: &str = "scenarios";
@@ -20,29 +19,27 @@ pub(super) struct FragmentFile {
 
 /// The text of a file, without a byte order mark.
 pub(super) fn text(path: &Path) -> Result<String, Diagnostic> {
-    let cannot = |e: std::io::Error| Diagnostic::error(format!("cannot read `{}`: {e}", path.display()));
-    // opening a pipe would wait for somebody who writes into it
-    if !path.metadata().map_err(cannot)?.is_file() {
-        return Err(Diagnostic::error(format!("`{}` is no regular file", path.display())));
-    }
-    let file = File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    let limit = MAX_FILE_BYTES as u64 + 1;
-    file.take(limit).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(Diagnostic::error(format!(
-            "`{}` has more than {MAX_FILE_BYTES} bytes",
-            path.display()
-        )));
-    }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        Diagnostic::error(format!("`{}` is not UTF-8 text: byte {at} is wrong", path.display()))
+    let shown = path.display();
+    let text = read_text(path, MAX_FILE_BYTES).map_err(|error| match error {
+        TextError::Unreadable(e) => Diagnostic::error(format!("cannot read `{shown}`: {e}")),
+        TextError::NotAFile => Diagnostic::error(format!("`{shown}` is no regular file")),
+        TextError::TooLarge { max } => Diagnostic::error(format!("`{shown}` has more than {max} bytes")),
+        TextError::NotText { before } => {
+            let error = format!("`{shown}` is not UTF-8 text: byte {} is wrong", before.len());
+            Diagnostic::error(error).in_file(&behind(path, &before))
+        }
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
     })
+}
+
+/// A file with the line and the column behind a text, where there is no text to draw.
+pub(super) fn behind(path: &Path, text: &str) -> PathBuf {
+    let line = text.matches('\n').count() + 1;
+    let column = text.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    PathBuf::from(format!("{}:{line}:{column}", path.display()))
 }
 
 /// The folder that a scenario's id is relative to and that its fragments must not leave: the nearest folder called

@@ -12,7 +12,7 @@ use super::files;
 use super::model::{Check, Parameter, PeerDecl, Scenario, Step};
 use super::plan::{Plan, Settings};
 use super::read::{read, read_under};
-use super::scalar::{Duration, Node, Ordered};
+use super::scalar::{Duration, Node, Ordered, free_list, free_map};
 use super::span::{At, Span};
 use super::traces;
 use super::validate;
@@ -42,15 +42,15 @@ struct Outline {
     _expected_fail: Option<At<Node>>,
     #[serde(default)]
     parameters: Ordered<Parameter>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free_map")]
     fragments: Ordered<At<Node>>,
-    #[serde(rename = "peers")]
+    #[serde(rename = "peers", deserialize_with = "free_map")]
     _peers: Ordered<At<Node>>,
     #[serde(default, rename = "timeout")]
     _timeout: Option<At<Node>>,
-    #[serde(rename = "steps")]
+    #[serde(rename = "steps", deserialize_with = "free_list")]
     _steps: Vec<At<Node>>,
-    #[serde(default, rename = "check")]
+    #[serde(default, rename = "check", deserialize_with = "free_list")]
     _check: Vec<At<Node>>,
 }
 
@@ -61,7 +61,11 @@ struct Outline {
 /// Everything that is found wrong, at most [`MAX_DIAGNOSTICS`].
 pub fn load_file(path: &Path, settings: &Settings) -> Result<Vec<Plan>, Diagnostics> {
     let alone = |error: Diagnostic| Diagnostics {
-        items: vec![error.in_file(path)],
+        items: vec![if error.file.is_some() {
+            error
+        } else {
+            error.in_file(path)
+        }],
         sources: Vec::new(),
     };
     let text = files::text(path).map_err(alone)?;
@@ -140,7 +144,7 @@ impl<'a> Loader<'a> {
         })?;
         if tree.value == Node::Null {
             return Err(first(vec![
-                Diagnostic::error("the file holds no scenario").in_file(self.path),
+                Diagnostic::error("the file holds no scenario").in_file(&files::behind(self.path, "")),
             ]));
         }
         let outline: Outline = read(&tree, &sources()).map_err(|error| {
@@ -179,21 +183,23 @@ impl<'a> Loader<'a> {
         wrong.append(&mut parts_wrong(&tree, &expander.sources, false));
         let mut unused = unused(&expander, outline);
         let sources = expander.sources;
-        let scenario = match read::<Scenario>(&tree, &sources) {
-            Ok(scenario) if wrong.is_empty() => scenario,
-            Ok(_) => return Err(bounded(wrong, sources)),
-            Err(error) => {
-                wrong.push(error);
-                return Err(bounded(wrong, sources));
-            }
-        };
-        let mut plan = Plan {
+        let plan = |scenario: Scenario| Plan {
             id: format!("{}{}", scenario.scenario.value, member.suffix),
             scenario,
             parameters,
-            sources,
+            sources: sources.clone(),
             path: self.path.to_owned(),
             traces: BTreeMap::new(),
+        };
+        let mut plan = match read::<Scenario>(&tree, &sources) {
+            Ok(scenario) if wrong.is_empty() => plan(scenario),
+            result => {
+                wrong.extend(result.err());
+                if let Ok(rest) = read::<Scenario>(&readable(&tree, &sources), &sources) {
+                    wrong.append(&mut validate::parts(&plan(rest)));
+                }
+                return Err(bounded(wrong, sources));
+            }
         };
         plan.scenario.parameters = outline.parameters.clone();
         wrong.append(&mut validate::validate(&plan, &tree));
@@ -233,6 +239,20 @@ fn parts_wrong(tree: &At<Node>, sources: &[SourceFile], loosely: bool) -> Vec<Di
         }
     }
     wrong
+}
+
+/// The scenario without the steps and checks that cannot be read, so that the others can be looked at.
+fn readable(tree: &At<Node>, sources: &[SourceFile]) -> At<Node> {
+    let mut tree = tree.clone();
+    let Node::Map(map) = &mut tree.value else { return tree };
+    for (key, value) in &mut map.0 {
+        match (key.value.as_str(), &mut value.value) {
+            ("steps", Node::List(steps)) => steps.retain(|step| read::<At<Step>>(step, sources).is_ok()),
+            ("check", Node::List(checks)) => checks.retain(|check| read::<At<Check>>(check, sources).is_ok()),
+            _ => {}
+        }
+    }
+    tree
 }
 
 /// The first map or list that is nested deeper.
@@ -339,9 +359,9 @@ fn with(member: &Member, name: &str, choice: &At<Node>, named: bool) -> Member {
 /// The values of one parameter: what `--set` says, else its `values`, else its default.
 fn choices(name: &At<String>, parameter: &Parameter, settings: &Settings) -> Result<Vec<At<Node>>, Diagnostic> {
     if let Some(text) = settings.set.get(&name.value) {
-        let value = yaml::parse(0, text)
-            .map_err(|_| Diagnostic::error(format!("`{text}` is not a value for `{}`", name.value)).at(name.span))?;
-        return Ok(vec![At::nowhere(value.value)]);
+        let value = yaml::parse(0, text).ok().filter(|value| value.value != Node::Null);
+        let wrong = || Diagnostic::error(format!("`{text}` is not a value for `{}`", name.value)).at(name.span);
+        return Ok(vec![At::nowhere(value.ok_or_else(wrong)?.value)]);
     }
     match (&parameter.default, &parameter.values) {
         (Some(default), None) => Ok(vec![default.clone()]),
@@ -385,7 +405,10 @@ fn bounded(mut items: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Diagnostics 
     if items.len() > MAX_DIAGNOSTICS {
         let more = items.len() - MAX_DIAGNOSTICS + 1;
         items.truncate(MAX_DIAGNOSTICS - 1);
-        items.push(Diagnostic::error(format!("{more} more errors are not shown")));
+        items.push(Diagnostic::error(match items.len() + more < 100 {
+            true => format!("{more} more errors are not shown"),
+            false => "many more errors are not shown".to_owned(),
+        }));
     }
     Diagnostics { items, sources }
 }

@@ -27,6 +27,7 @@ pub mod suggest;
 mod tests;
 pub(crate) mod traces;
 mod validate;
+pub mod words;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Diagnostics, RenderStyle, Severity, SourceFile};

@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::link_steps::{Alter, Hold, Inject, Join, Meddle, Reorder, Signals, Split};
-use super::scalar::{Bytes, Duration, FieldMatch, Node, Num, Ordered, Size};
+use super::scalar::{
+    Bytes, Duration, FieldMatch, Node, Num, Ordered, Size, free, free_map, free_map_schema, free_schema,
+};
 use super::span::At;
 
 /// One scenario, or a family of them if a parameter lists several values.
@@ -1013,13 +1015,15 @@ pub struct Qmp {
     /// The command.
     pub execute: At<String>,
     /// Its arguments.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free")]
+    #[schemars(schema_with = "free_schema")]
     pub arguments: Option<At<Node>>,
     /// The command must fail, with this in its class or description.
     #[serde(default)]
     pub error: Option<At<String>>,
     /// What the answer must contain, by path (`status`, `[0].name`).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "free_map")]
+    #[schemars(schema_with = "free_map_schema")]
     pub returns: Ordered<At<Node>>,
     /// Limit for this step.
     #[serde(default)]

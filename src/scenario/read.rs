@@ -10,7 +10,7 @@ use serde::de::{
 };
 
 use super::diagnostic::{Diagnostic, SourceFile};
-use super::scalar::Node;
+use super::scalar::{FREE, Node};
 use super::span::{AT, At, Span};
 use super::suggest::did_you_mean;
 use super::yaml::slice;
@@ -35,7 +35,12 @@ pub(super) fn read_under<'de, T: de::Deserialize<'de>>(
     node: &'de At<Node>,
     sources: &'de [SourceFile],
 ) -> Result<T, Diagnostic> {
-    let reader = Reader { node, key, sources };
+    let reader = Reader {
+        node,
+        key,
+        sources,
+        free: false,
+    };
     T::deserialize(reader).map_err(|e| e.at(node.span).0)
 }
 
@@ -134,6 +139,8 @@ struct Reader<'de> {
     node: &'de At<Node>,
     key: Option<&'de At<String>>,
     sources: &'de [SourceFile],
+    /// Inside of a value that may hold `null`.
+    free: bool,
 }
 
 impl<'de> Reader<'de> {
@@ -197,7 +204,7 @@ impl<'de> Reader<'de> {
         };
         visitor.visit_seq(Items {
             items: items.iter(),
-            sources: self.sources,
+            reader: self,
         })
     }
 
@@ -215,7 +222,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         let result = match &self.node.value {
-            Node::Null => visitor.visit_unit(),
+            Node::Null if self.free => visitor.visit_unit(),
+            // a key without a value would take away what it was to say, and nobody would see that
+            Node::Null => Err(de::Error::invalid_type(Unexpected::Unit, &visitor)),
             Node::Bool(b) => visitor.visit_bool(*b),
             Node::Number(n) => visitor.visit_u64(*n),
             Node::Negative(n) => visitor.visit_i64(*n),
@@ -243,10 +252,8 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.node.value {
-            Node::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
-        }
+        // what is there has a value; only what is left out is `None`
+        visitor.visit_some(self)
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -254,6 +261,9 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
+        if name == FREE {
+            return visitor.visit_newtype_struct(Self { free: true, ..self });
+        }
         if name != AT {
             return visitor.visit_newtype_struct(self);
         }
@@ -336,7 +346,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             tag,
             span,
             content,
-            sources: self.sources,
+            reader: self,
         };
         visitor.visit_enum(chosen).map_err(|e| e.at(span))
     }
@@ -372,14 +382,14 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         seed.deserialize(Reader {
             node,
             key: Some(key),
-            sources: self.reader.sources,
+            ..self.reader
         })
     }
 }
 
 struct Items<'de> {
     items: std::slice::Iter<'de, At<Node>>,
-    sources: &'de [SourceFile],
+    reader: Reader<'de>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'de> {
@@ -390,7 +400,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
         seed.deserialize(Reader {
             node,
             key: None,
-            sources: self.sources,
+            ..self.reader
         })
         .map(Some)
     }
@@ -451,7 +461,7 @@ struct Chosen<'de> {
     tag: &'de str,
     span: Span,
     content: Option<(&'de At<String>, &'de At<Node>)>,
-    sources: &'de [SourceFile],
+    reader: Reader<'de>,
 }
 
 impl<'de> EnumAccess<'de> for Chosen<'de> {
@@ -485,7 +495,7 @@ impl<'de> VariantAccess<'de> for Chosen<'de> {
         seed.deserialize(Reader {
             node,
             key: Some(key),
-            sources: self.sources,
+            ..self.reader
         })
     }
 

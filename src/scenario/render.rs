@@ -1,6 +1,7 @@
 //! Draws a diagnostic in the manner of rustc: title, file:line:column, the source with carets, footer, help.
 //! The only place that knows annotate-snippets.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -11,6 +12,9 @@ use super::span::Span;
 /// Width that long source lines are cut to, fixed so that output does not depend on the terminal.
 const WIDTH_COLUMNS: usize = 140;
 
+/// Longest message or help, in bytes: either may quote what somebody wrote.
+const TEXT_MAX: usize = 1000;
+
 /// Longest chain of `use` steps drawn; deeper ones cannot be loaded.
 const USES_MAX: usize = 16;
 
@@ -19,7 +23,7 @@ pub(super) fn render(diagnostic: &Diagnostic, sources: &[SourceFile], style: Ren
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group = Group::with_title(level.primary_title(diagnostic.message.as_str()));
+    let mut group = Group::with_title(level.primary_title(bounded(&diagnostic.message)));
     for (source, marks) in by_source(diagnostic, sources) {
         let annotations = marks.into_iter().map(|mark| annotation(&source.text, mark));
         let snippet = Snippet::source(&*source.text).path(source.path.to_string_lossy());
@@ -32,7 +36,7 @@ pub(super) fn render(diagnostic: &Diagnostic, sources: &[SourceFile], style: Ren
         group = group.element(Level::NOTE.no_name().message(line.as_str()));
     }
     if let Some(help) = &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
+        group = group.element(Level::HELP.message(bounded(help)));
     }
     let renderer = match style {
         RenderStyle::Plain => Renderer::plain(),
@@ -41,6 +45,25 @@ pub(super) fn render(diagnostic: &Diagnostic, sources: &[SourceFile], style: Ren
     let mut text = renderer.term_width(WIDTH_COLUMNS).render(&[group]);
     text.push('\n');
     text
+}
+
+/// A text that is not longer than it helps.
+pub(super) fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= TEXT_MAX {
+        return Cow::Borrowed(text);
+    }
+    let half = TEXT_MAX / 2;
+    let ends = |at: usize| text.char_indices().map(|(start, _)| start).find(|start| *start >= at);
+    let (first, last) = (
+        ends(half).unwrap_or(text.len()),
+        ends(text.len() - half).unwrap_or(text.len()),
+    );
+    Cow::Owned(format!(
+        "{} [... {} bytes ...] {}",
+        &text[..first],
+        last - first,
+        &text[last..]
+    ))
 }
 
 struct Mark<'a> {

@@ -131,10 +131,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Ordered<T> {
                 }
                 Ok(Ordered(entries))
             }
-
-            fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-                Ok(Ordered(Vec::new()))
-            }
         }
         deserializer.deserialize_map(MapVisitor(PhantomData))
     }
@@ -324,10 +320,6 @@ impl<'de> Deserialize<'de> for Node {
                 Ok(Node::Null)
             }
 
-            fn visit_none<E: de::Error>(self) -> Result<Node, E> {
-                Ok(Node::Null)
-            }
-
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = seq.next_element()? {
@@ -342,6 +334,54 @@ impl<'de> Deserialize<'de> for Node {
         }
         deserializer.deserialize_any(NodeVisitor)
     }
+}
+
+/// The name by which a deserializer is told that the value to come may hold `null`. Elsewhere a key without a value is an
+/// error.
+pub(super) const FREE: &str = "$vhost_user_harness::Free";
+
+/// A value that may hold `null`: it is not the language's own (QMP), or it is not read yet.
+struct Free(At<Node>);
+
+impl<'de> Deserialize<'de> for Free {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FreeVisitor;
+        impl<'de> Visitor<'de> for FreeVisitor {
+            type Value = Free;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Free, D::Error> {
+                At::deserialize(deserializer).map(Free)
+            }
+        }
+        deserializer.deserialize_newtype_struct(FREE, FreeVisitor)
+    }
+}
+
+/// Reads a field that may hold `null` somewhere inside, and not in its own place.
+pub(super) fn free<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<At<Node>>, D::Error> {
+    let Free(node) = Free::deserialize(deserializer)?;
+    match node.value {
+        Node::Null => Err(de::Error::invalid_type(de::Unexpected::Unit, &"a value")),
+        _ => Ok(Some(node)),
+    }
+}
+
+/// Reads a list of values that may hold `null`.
+pub(super) fn free_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<At<Node>>, D::Error> {
+    let items = Vec::<Free>::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|Free(node)| node).collect())
+}
+
+/// Reads a map to values that may be `null`.
+pub(super) fn free_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ordered<At<Node>>, D::Error> {
+    let map = Ordered::<Free>::deserialize(deserializer)?;
+    Ok(Ordered(
+        map.0.into_iter().map(|(key, Free(node))| (key, node)).collect(),
+    ))
 }
 
 impl fmt::Display for Node {
@@ -533,7 +573,32 @@ any_schema! {
     Duration => "Duration", {"description": "a number and a unit: 50 ms, 5 s, 2 min", "type": "string", "pattern": "^\\s*[0-9]+\\s*(ms|s|min)\\s*$|[$][{]"};
     Size => "Size", {"description": "bytes, or a number with KiB, MiB or GiB", "type": ["integer", "string"], "minimum": 0};
     Bytes => "Bytes", {"description": "bytes in hex", "type": "string", "pattern": "^[0-9a-fA-F_\\s]*$|[$][{]"};
-    Node => "Value", {"description": "any value"};
+}
+
+/// What a value can be; without `null`, which is nowhere one of the language's own.
+const VALUE_TYPES: [&str; 6] = ["boolean", "integer", "number", "string", "array", "object"];
+
+impl JsonSchema for Node {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<Self>();
+        json_schema!({"description": "any value", "type": VALUE_TYPES, "items": value, "additionalProperties": value})
+    }
+}
+
+/// A value of another language, which may hold `null` inside.
+pub(super) fn free_schema(generator: &mut SchemaGenerator) -> Schema {
+    let value = generator.subschema_for::<Node>();
+    json_schema!({"anyOf": [value, {"type": "array"}, {"type": "object"}]})
+}
+
+/// A map to such values.
+pub(super) fn free_map_schema(generator: &mut SchemaGenerator) -> Schema {
+    let map = generator.subschema_for::<Ordered<Node>>();
+    json_schema!({"anyOf": [map, {"type": "object"}]})
 }
 
 impl JsonSchema for FieldMatch {

@@ -41,10 +41,16 @@ fn bad_scenarios_print_what_their_goldens_say() {
     );
 }
 
-const PEERS: &str = "peers: {front: {frontend: simulated, device: net}, back: {backend: simulated, device: net}}";
+const PEERS: &str =
+    "peers: {front: {frontend: simulated, device: net, queues: 32}, back: {backend: simulated, device: net}}";
 
 fn text(rest: &str) -> String {
-    format!("scenario: test/one\nabout: A test.\n{PEERS}\n{rest}")
+    // a peer that takes no part is an error of its own
+    let peers = match rest.contains("back") {
+        true => PEERS.to_owned(),
+        false => PEERS.replace(", back: {backend: simulated, device: net}", ""),
+    };
+    format!("scenario: test/one\nabout: A test.\n{peers}\n{rest}")
 }
 
 fn plans(rest: &str, set: &[(&str, &str)]) -> Result<Vec<Plan>, Diagnostics> {
@@ -181,6 +187,10 @@ fn families_are_every_combination() {
         set: BTreeMap::from([("rings".to_owned(), String::new()), ("other".to_owned(), String::new())]),
     };
     assert_eq!(unknown_settings(&settings, &some), ["other"]);
+    for nothing in ["", "null", "~"] {
+        let error = plans(&family, &[("rings", nothing)]).unwrap_err().to_string();
+        assert!(error.contains("is not a value for `rings`"), "{error}");
+    }
     assert_eq!(ids(some), ["test/one[rings=3,who=front]", "test/one[rings=3,who=back]"]);
 }
 
@@ -312,6 +322,19 @@ error: another message came
     assert_eq!(failure.one_line(&plan.sources), "test.yaml:5:5: another message came");
 }
 
+/// A long name takes the linter seconds, or is printed at full length; or thousands of errors are all looked into.
+#[test]
+fn much_that_is_wrong_is_said_shortly() {
+    let name = "N".repeat(100_000);
+    assert_eq!(suggest::nearest(&name, [name.as_str()]), None);
+    assert!(crate::wire::find(crate::wire::Dialect::VhostUser, &name, None).is_err());
+    let drawn = errors(&format!("steps:\n  - send: {{from: front, message: {name}}}\n"));
+    assert!(drawn.len() < 4000, "{} bytes", drawn.len());
+    let wrong = "  - send: {from: front, message: SETX}\n".repeat(1000);
+    let drawn = errors(&format!("steps:\n{wrong}"));
+    assert!(drawn.contains("many more errors are not shown"), "{drawn}");
+}
+
 /// Files without bound are read.
 #[test]
 fn limits_are_kept() {
@@ -366,13 +389,13 @@ fn encodings_are_checked() {
     let steps = "steps: [{connect: {from: front, to: back}}]\n";
     write(format!("\u{feff}{}", text(steps)).as_bytes());
     assert_eq!(load().unwrap_or_else(|e| panic!("{e}"))[0].id, "test/one");
-    write(b"scenario: \xff\n");
-    assert!(
-        load()
-            .unwrap_err()
-            .to_string()
-            .contains("not UTF-8 text: byte 10 is wrong")
-    );
+    write(b"# a comment\nscenario: \xff\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("not UTF-8 text: byte 22 is wrong"), "{error}");
+    assert!(error.contains("one.yaml:2:11"), "{error}");
+    write(b"# a comment\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("one.yaml:1:1"), "{error}");
     assert!(
         load_file(Path::new("missing.yaml"), &Settings::default())
             .unwrap_err()

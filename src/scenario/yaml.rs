@@ -160,7 +160,13 @@ fn translate(error: &Error, source: SourceId, text: &str) -> Diagnostic {
 
 fn syntax(message: &str) -> Diagnostic {
     let diagnostic = Diagnostic::error(format!("YAML: {message}"));
-    if message.contains("mapping values are not allowed") {
+    if message.contains("unsupported YAML major version") {
+        Diagnostic::error("files are YAML 1.2, and this one says that it is another").help("remove the `%YAML` line")
+    } else if message.contains("Recursive reference") {
+        Diagnostic::error("this alias stands for a value that it is part of")
+    } else if message.contains("null is not allowed here") {
+        Diagnostic::error("a key must be plain text").help("a lone `~` or `null` is no text; put it in quotes")
+    } else if message.contains("mapping values are not allowed") {
         diagnostic.help("text with `: ` in it needs quotes; keys of one map need the same indentation")
     } else if message.contains("unexpected character") {
         diagnostic.help("text that begins with this character needs quotes")

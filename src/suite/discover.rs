@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{FILES_MAX, ROOT, real, root_of, walk};
 use crate::scenario::suggest::nearest;
-use crate::scenario::{Diagnostics, Plan, Settings, load_file, unknown_settings};
+use crate::scenario::{Diagnostic, Diagnostics, Plan, Settings, load_file, unknown_settings};
 
 /// A scenario file that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,7 @@ fn joined(files: &[Diagnostics]) -> String {
 /// All but [`SelectError::Invalid`], [`SelectError::Filtered`] and [`SelectError::UnknownSetting`].
 pub fn find_files(targets: &[String], root: Option<&Path>) -> Result<Vec<Found>, SelectError> {
     let default_root = root.unwrap_or(Path::new(ROOT));
+    // by the file itself, which may be named in several ways
     let mut found: BTreeMap<(String, PathBuf), Found> = BTreeMap::new();
     let everything = [default_root.to_string_lossy().into_owned()];
     if targets.is_empty() && !default_root.is_dir() {
@@ -128,7 +129,7 @@ pub fn find_files(targets: &[String], root: Option<&Path>) -> Result<Vec<Found>,
     for target in if targets.is_empty() { &everything[..] } else { targets } {
         for file in resolve(target, root, default_root)? {
             let known = found
-                .entry((file.id.clone(), file.path.clone()))
+                .entry((file.id.clone(), real(&file.path)))
                 .or_insert_with(|| file.clone());
             // a family that is named once as a whole and once by a member runs as a whole
             if file.members.is_empty() || known.members.is_empty() {
@@ -171,7 +172,30 @@ pub fn load_all(files: &[Found], settings: &Settings) -> Result<Vec<Plan>, Selec
         return Err(SelectError::UnknownSetting { name, hint });
     }
     plans.sort_by(|a, b| a.id.cmp(&b.id));
+    let twice: Vec<Diagnostics> = plans
+        .windows(2)
+        .filter_map(|pair| same_id(&pair[0], &pair[1]))
+        .collect();
+    if !twice.is_empty() {
+        return Err(SelectError::Invalid(twice));
+    }
     Ok(plans)
+}
+
+/// Two files with one id: reports, waivers and the folders of runs could not tell them apart.
+fn same_id(first: &Plan, second: &Plan) -> Option<Diagnostics> {
+    (first.id == second.id).then(|| {
+        let id = &second.scenario.scenario;
+        let other = first.path.display();
+        Diagnostics {
+            items: vec![
+                Diagnostic::error(format!("the id `{}` is also that of {other}", id.value))
+                    .at(id.span)
+                    .help("run them one at a time, or give one of them another id"),
+            ],
+            sources: second.sources.clone(),
+        }
+    })
 }
 
 /// The members that were named, all of which have to be there.
@@ -219,7 +243,13 @@ fn resolve(target: &str, given: Option<&Path>, default_root: &Path) -> Result<Ve
         let root = root_of(path, given);
         return Ok(vec![found(&root, path.to_owned(), Vec::new())]);
     }
-    if looks_like_path(target) {
+    if let (Err(source), Ok(_)) = (path.metadata(), path.symlink_metadata()) {
+        // a link that leads nowhere, or round in a circle
+        let path = target.to_owned();
+        return Err(SelectError::Unreadable { path, source });
+    }
+    let begins_ids = target.ends_with('/') && default_root.join(target).is_dir();
+    if looks_like_path(target) && !begins_ids {
         let parent = path
             .parent()
             .filter(|p| !p.as_os_str().is_empty())

@@ -32,6 +32,8 @@ pub struct Options {
     pub peers: Option<PathBuf>,
     /// `--require` and `VUH_REQUIRE`: names between commas.
     pub require: String,
+    /// It was the option.
+    pub require_option: bool,
 }
 
 /// Why an environment cannot be made.
@@ -65,7 +67,10 @@ pub fn environment(options: &Options, vuh: PathBuf) -> Result<Environment, Envir
         }
     }
     let required = peers::required(&options.require, &catalogue).map_err(|error| EnvironmentError::Peer {
-        option: REQUIRE_VARIABLE,
+        option: match options.require_option {
+            true => "--require",
+            false => REQUIRE_VARIABLE,
+        },
         error,
     })?;
     Ok(Environment {

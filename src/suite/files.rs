@@ -86,7 +86,13 @@ fn walk_into(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()
     let place = || folder.display().to_string();
     let too_much = |what: String| SelectError::TooMuch { path: place(), what };
     if depth > DEPTH_MAX {
-        return Err(too_much(format!("more than {DEPTH_MAX} folders inside each other")));
+        let link = folder.ancestors().filter(|a| a.is_symlink()).last();
+        let link = link
+            .map(|link| format!("; {} is a link", link.display()))
+            .unwrap_or_default();
+        return Err(too_much(format!(
+            "more than {DEPTH_MAX} folders inside each other{link}"
+        )));
     }
     let unreadable = |source| SelectError::Unreadable { path: place(), source };
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {

@@ -1,10 +1,11 @@
 //! What kind of peer a scenario or an option names, and whether there is such a peer.
 
-use crate::engine::{self, Environment};
+use crate::engine::Environment;
 use crate::judge::outcome::PeerRun;
-use crate::peer::catalogue::{Catalogue, Role};
+use crate::peer::catalogue::{Catalogue, PLACEHOLDERS, Role, unknown_placeholder};
 use crate::scenario::Plan;
 use crate::scenario::suggest::did_you_mean;
+use crate::scenario::words::split_words;
 
 /// The peer that the harness plays itself.
 pub const SIMULATED: &str = "simulated";
@@ -108,6 +109,12 @@ pub enum PeerError {
         /// The command.
         command: String,
     },
+    /// A command that is told of two places to talk.
+    #[error("`{0}` has both {{socket}} and {{fd}}, and the peer would be waited for at one of them only")]
+    TwoSockets(String),
+    /// A command with a word in braces that stands for nothing.
+    #[error("`{0}` stands for nothing; there are {known}", known = PLACEHOLDERS.join(", "))]
+    Placeholder(String),
     /// A command line that is no list of words.
     #[error("{0}")]
     NotWords(String),
@@ -141,7 +148,13 @@ pub fn check(kind: &str, role: Role, catalogue: &Catalogue) -> Result<(), PeerEr
     }
     if is_command(kind) {
         let placed = kind.contains("{socket}") || kind.contains("{fd}");
-        engine::split_words(kind).map_err(PeerError::NotWords)?;
+        split_words(kind).map_err(PeerError::NotWords)?;
+        if kind.contains("{socket}") && kind.contains("{fd}") {
+            return Err(PeerError::TwoSockets(kind.to_owned()));
+        }
+        if let Some(unknown) = unknown_placeholder(kind) {
+            return Err(PeerError::Placeholder(unknown.to_owned()));
+        }
         return if placed {
             Ok(())
         } else {
@@ -227,6 +240,11 @@ mod tests {
             assert_eq!(check(kind), Ok(()), "{kind}");
         }
         assert_eq!(check("a b"), Err(PeerError::NoSocket { command: "a b".into() }));
+        assert_eq!(
+            check("a {fd} {socket}"),
+            Err(PeerError::TwoSockets("a {fd} {socket}".into()))
+        );
+        assert_eq!(check("a {socket} {nope}"), Err(PeerError::Placeholder("{nope}".into())));
         assert_eq!(check("listen:"), Err(PeerError::NoPath("listen:".into())));
         let message = check("refrence").unwrap_err().to_string();
         assert!(

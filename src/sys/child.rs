@@ -99,6 +99,11 @@ impl Output {
         self.dropped += excess as u64;
     }
 
+    /// More was written than is kept.
+    pub fn is_cut(&self) -> bool {
+        self.dropped > 0
+    }
+
     /// What was written, with a note where the middle was dropped.
     pub fn text(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.head).into_owned();

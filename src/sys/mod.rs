@@ -11,5 +11,6 @@ pub mod process_table;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
+pub mod text_file;
 pub mod threads;
 pub mod trace_thread;

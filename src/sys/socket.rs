@@ -1,7 +1,9 @@
 //! Unix stream sockets: listening, connecting, and sends and receives that carry file descriptors (SCM_RIGHTS).
 
+use std::fs;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -131,6 +133,37 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// The same on a path where an earlier listener may have left its socket: one on which nobody listens any more is replaced.
+/// Something else than a socket never is.
+pub fn listen_anew(path: &Path) -> io::Result<UnixListener> {
+    check_path(path)?;
+    if is_stale(path)? {
+        fs::remove_file(path)?;
+    }
+    listen(path)
+}
+
+/// Removes the socket that a listener has made.
+pub fn unlink(path: &Path) {
+    if is_socket(path) {
+        // somebody else may have done so already
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|data| data.file_type().is_socket())
+}
+
+fn is_stale(path: &Path) -> io::Result<bool> {
+    if !is_socket(path) {
+        return Ok(false);
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = nix_socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(nix_connect(stream.as_raw_fd(), &UnixAddr::new(path)?) == Err(nix::Error::ECONNREFUSED))
+}
+
 /// Connects to a path, without blocking. `Ok(None)`: nobody listens there yet, or has no time for one more.
 pub fn connect(path: &Path) -> io::Result<Option<OwnedFd>> {
     check_path(path)?;
@@ -207,6 +240,24 @@ mod tests {
         }
         drop(accept(&listener).unwrap());
         assert!(connect(&path).unwrap().is_some());
+    }
+
+    /// Broken: what a killed run leaves is in the way of the next one, or a listener takes what is not its own.
+    #[test]
+    fn only_a_dead_socket_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let first = listen_anew(&path).unwrap();
+        assert_eq!(listen_anew(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(path.exists());
+        drop(listen_anew(&path).unwrap());
+        unlink(&path);
+        assert!(!path.exists());
+        fs::write(&path, "mine").unwrap();
+        assert_eq!(listen_anew(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        unlink(&path);
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
     #[test]

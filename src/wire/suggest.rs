@@ -5,8 +5,14 @@ const SUGGESTIONS_MAX: usize = 3;
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
 const LIKENESS_MIN: f64 = 0.8;
 
+/// Longest name that is compared, in bytes. No known one is that long, and the comparison takes the square of the length.
+const NAME_MAX: usize = 64;
+
 /// The candidates most like `name`, best first, at most three.
 pub(crate) fn similar(name: &str, candidates: impl IntoIterator<Item = &'static str>) -> Vec<&'static str> {
+    if name.len() > NAME_MAX {
+        return Vec::new();
+    }
     let wanted = name.to_ascii_uppercase();
     let mut scored: Vec<(f64, &'static str)> = candidates
         .into_iter()

@@ -274,3 +274,174 @@ fn an_interrupt() {
         "the peer is still there"
     );
 }
+
+const LAST_ASKS: &str = "\
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: reference, device: blk}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+";
+
+/// Broken: what is asked last is judged before its answer can have come.
+#[test]
+fn answers_that_are_due_are_waited_for() {
+    let asks = "  - send: {from: front, message: GET_QUEUE_NUM}\n";
+    let never = "  - never: {from: back, reply_to: GET_QUEUE_NUM}\n";
+    let count = "check:\n  - count: {of: {from: back, reply_to: GET_QUEUE_NUM}, is: 0}\n";
+    let place = Place::with(&[
+        (
+            "link/acks",
+            &format!("{LAST_ASKS}{asks}check:\n  - acks: exactly-one\n"),
+        ),
+        ("link/never", &format!("{LAST_ASKS}{never}{asks}")),
+        ("link/count", &format!("{LAST_ASKS}{asks}{count}")),
+    ]);
+    place.vuh(&["run", "link/acks"]).code(0);
+    place.vuh(&["run", "link/never"]).code(1).out("this must never happen");
+    place.vuh(&["run", "link/count"]).code(1).out("count=");
+}
+
+/// Broken: a scenario that keeps a peer from answering hangs at its end.
+#[test]
+fn what_is_kept_back_on_purpose_is_not_waited_for() {
+    let silent = "\
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: simulated, device: blk, answers: {GET_QUEUE_NUM: {silent: true}}}
+timeout: 1 min
+steps:
+  - connect: {from: front, to: back}
+  - send: {from: front, message: GET_QUEUE_NUM}
+";
+    let real = LAST_ASKS.replace("steps:", "timeout: 1 min\nsteps:");
+    let asks = "  - send: {from: front, message: GET_QUEUE_NUM}\n";
+    let stopped = format!("{real}  - stop: back\n{asks}");
+    let killed = format!("{real}  - kill: {{peer: back}}\n{asks}")
+        .replace("device: blk}\nt", "device: blk, exit: {any: true}}\nt");
+    // a release that a family member may leave out
+    let release = "  - repeat: {times: \"${n}\", steps: [{release: kept}]}\n";
+    let held = format!(
+        "parameters: {{n: {{default: 0}}}}\n{real}  - hold: {{as: kept, when: {{from: front, message: GET_QUEUE_NUM}}}}\n{asks}{release}"
+    );
+    let place = Place::with(&[
+        ("link/silent", silent),
+        ("link/stopped", &stopped),
+        ("link/killed", &killed),
+        ("link/held", &held),
+    ]);
+    let before = std::time::Instant::now();
+    place.vuh(&["run"]).code(0).out("4 passed");
+    assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
+}
+
+/// Broken: `listen:PATH` works once, or takes away what is not its own.
+#[test]
+fn a_socket_that_is_listened_on_is_removed() {
+    let place = Place::with(&[(
+        "link/listens",
+        "\
+peers:
+  front: {frontend: simulated, device: net}
+  back: {backend: \"listen:s\", device: net}
+timeout: 100 ms
+steps:
+  - connect: {from: front, to: back}
+",
+    )]);
+    // what a run leaves that was killed
+    drop(std::os::unix::net::UnixListener::bind(place.path("s")).unwrap());
+    for _ in 0..2 {
+        place.vuh(&["run"]).code(10).out("`connect` waited in vain");
+        assert!(!place.path("s").exists());
+    }
+    place.write("s", "mine");
+    place.vuh(&["run"]).code(10).out("Address already in use");
+    assert!(place.path("s").is_file());
+}
+
+/// Broken: two files with one id are run as one, or one file as two.
+#[test]
+fn an_id_is_one_file() {
+    let place = Place::empty();
+    let text = format!("scenario: a-good\nabout: A made-up scenario.\n{PASSES}");
+    place.write("d/a-good.yaml", &text);
+    place.write("e/a-good.yaml", &text);
+    place
+        .vuh(&["run", "d", "e"])
+        .code(3)
+        .err("the id `a-good` is also that of d/a-good.yaml")
+        .err("--> e/a-good.yaml:1:11");
+    place
+        .vuh(&["run", "d/a-good.yaml", "./d/../d/a-good.yaml", "d", "--keep", "k"])
+        .code(0)
+        .out("1 passed");
+}
+
+/// Broken: events that come in any order are refused, because one was taken for a pattern that fits others as well.
+#[test]
+fn unordered_finds_the_fit() {
+    let config = |size: u64| {
+        let payload = "00 ".repeat(usize::try_from(size).unwrap());
+        format!("  - send: {{from: front, message: GET_CONFIG, fields: {{size: {size}, payload: {payload}}}}}\n")
+    };
+    let steps = |members: &str| {
+        let start = "  - connect: {from: front, to: back}\n  - setup: {peer: front}\n";
+        let ends = "  - unordered:\n      - {from: back, reply_to: GET_CONFIG}\n";
+        let peers = "peers:\n  front: {frontend: simulated, device: blk}\n  back: {backend: simulated, device: blk}\n";
+        format!(
+            "{peers}timeout: 1 s\nsteps:\n{start}{}{}{}{ends}{members}",
+            config(4),
+            config(8),
+            config(12)
+        )
+    };
+    let wide = "      - {from: back, reply_to: GET_CONFIG, fields: {size: {max: 8}}}\n";
+    let narrow = "      - {from: back, reply_to: GET_CONFIG, fields: {size: 4}}\n";
+    let wrong = "      - {from: back, reply_to: GET_CONFIG, fields: {size: 5}}\n";
+    let place = Place::with(&[
+        ("link/fits", &steps(&format!("{wide}{narrow}"))),
+        ("link/differs", &steps(&format!("{wide}{wrong}"))),
+    ]);
+    place.vuh(&["run", "link/fits"]).code(0);
+    place.vuh(&["run", "link/differs"]).code(1).out("size=5");
+}
+
+/// Broken: a scenario that asks for what cannot be is a peer's failure, and may be expected.
+#[test]
+fn a_mistake_of_the_scenario_blames_no_peer() {
+    let mistake = "\
+expected_fail: {kind: wrong, because: a made-up reason}
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: simulated, device: blk}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+  - send: {from: front, message: GET_QUEUE_NUM}
+  - expect: {from: back, reply_to: GET_QUEUE_NUM, as: q}
+  - kick: {from: front, ring: \"${q + 99}\"}
+";
+    let place = Place::with(&[("link/a", mistake), ("link/b", PASSES)]);
+    place
+        .vuh(&["run"])
+        .code(3)
+        .out("1 failed: 1 script")
+        .out("link/a.yaml:12:");
+}
+
+/// Broken: a path with a comma changes the options of a program.
+#[test]
+fn the_folder_of_runs_may_have_a_comma() {
+    let place = Place::with(&[("link/a", LAST_ASKS)]);
+    std::fs::create_dir(place.path("a,b")).unwrap();
+    let serves = "exec {vuh} reference-peer backend --device blk --queues 1 --capacity 16777216 --socket {socket}";
+    let command = format!("sh -c 'test -f {{image_file}} && case $PWD in *,*) {serves};; esac'");
+    let command = command.as_str();
+    let run = place
+        .command(&["run", "--backend", command])
+        .env("TMPDIR", place.path("a,b"))
+        .output();
+    said(run.unwrap()).code(0);
+}

@@ -261,3 +261,77 @@ fn the_hidden_verb() {
     place.vuh(&["reference-peer", "--help"]).code(0).out("backend");
     assert!(!place.vuh(&["--help"]).out.contains("reference-peer"));
 }
+
+/// Broken: what cannot be printed is taken for printed.
+#[test]
+fn a_full_disk_is_a_fault() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    for words in [&["schema"][..], &["list"], &["run"]] {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let said = said(place.command(words).stdout(full).output().unwrap());
+        said.code(70).err("No space left on device");
+    }
+}
+
+/// Broken: one report overwrites another one, or lands in a file nobody looks for.
+#[test]
+fn each_report_has_a_file() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    let twice = ["run", "--report", "json:r", "--report", "junit:r"];
+    place.vuh(&twice).code(2).err("two reports are to go to r");
+    place.vuh(&["run", "--report", "json:-"]).code(2).err("`-` is no file");
+    assert!(!place.path("-").exists());
+}
+
+/// Broken: options that contradict each other, or the wrong one, are blamed on something else.
+#[test]
+fn options_are_blamed_by_name() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    place
+        .vuh(&["run", "--set", "a=1", "--set", "a=2"])
+        .code(2)
+        .err("--set a is given twice");
+    place
+        .vuh(&["run", "--require", "nope"])
+        .code(2)
+        .err("--require: no peer is called `nope`");
+    place
+        .vuh(&["run", "--backend", "b {fd} {socket}"])
+        .code(2)
+        .err("both {socket} and {fd}");
+    place
+        .vuh(&["run", "--backend", "b {fd} {nope}"])
+        .code(2)
+        .err("`{nope}` stands for nothing");
+    place
+        .vuh(&["doctor", "--root", "nowhere"])
+        .code(2)
+        .err("there is no folder `nowhere`");
+    place.vuh(&["doctor"]).code(0);
+}
+
+/// Broken: ids below a folder are not found by its name with a slash, or a message not by its number.
+#[test]
+fn names_in_other_spellings() {
+    let place = Place::with(&[("link/a", PASSES), ("link/b", PASSES)]);
+    place.vuh(&["list", "link/"]).code(0).out("link/b");
+    place.vuh(&["list", "nolink/"]).code(2);
+    place.vuh(&["explain", "24"]).code(0).out("GET_CONFIG");
+    place
+        .vuh(&["explain", "9999"])
+        .code(2)
+        .err("no message has the number 9999");
+}
+
+/// Broken: a link that leads nowhere is said not to be there.
+#[test]
+fn links_are_named() {
+    let place = Place::with(&[("link/a", PASSES)]);
+    std::os::unix::fs::symlink("s1.yaml", place.path("s1.yaml")).unwrap();
+    place
+        .vuh(&["run", "s1.yaml"])
+        .code(2)
+        .err("s1.yaml: Too many levels of symbolic links");
+    std::os::unix::fs::symlink("../link", place.path("scenarios/link/round")).unwrap();
+    place.vuh(&["run", "scenarios"]).code(2).err("round is a link");
+}

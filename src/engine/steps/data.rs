@@ -96,14 +96,14 @@ impl Run<'_> {
                 limits.start(),
                 limits.end()
             );
-            return Err(Stop::wrong(
+            return Err(Stop::script(
                 Diagnostic::error(message).at(step.size.as_ref().map_or(span, |s| s.span)),
             ));
         }
         let pair = self.small(step.pair.as_ref(), 0)?;
         if pair >= PAIRS_MAX {
             let place = step.pair.as_ref().map_or(span, |p| p.span);
-            return Err(Stop::wrong(
+            return Err(Stop::script(
                 Diagnostic::error(format!("there is no queue pair {pair}")).at(place),
             ));
         }
@@ -283,7 +283,7 @@ impl Run<'_> {
         let sectors = self.number(step.sectors.as_ref(), 1)?;
         if sectors > SECTORS_MAX {
             let message = format!("{sectors} sectors in one request, more than {SECTORS_MAX}");
-            return Err(Stop::wrong(Diagnostic::error(message).at(span)));
+            return Err(Stop::script(Diagnostic::error(message).at(span)));
         }
         let bytes = sectors * SECTOR;
         let fill = step.fill.as_ref().map(|f| self.byte(f)).transpose()?;
@@ -581,7 +581,7 @@ impl Run<'_> {
 
     fn byte(&self, value: &At<Num>) -> Result<u8> {
         let number = eval_num(value, &self.bindings)?;
-        u8::try_from(number).map_err(|_| Stop::wrong(Diagnostic::error(format!("{number} is no byte")).at(value.span)))
+        u8::try_from(number).map_err(|_| Stop::script(Diagnostic::error(format!("{number} is no byte")).at(value.span)))
     }
 
     fn tracks_deadline(&self, within: Option<&At<crate::scenario::scalar::Duration>>) -> crate::sys::clock::Moment {

@@ -2,6 +2,7 @@
 
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
+use super::unordered::Unordered;
 use crate::judge::matcher::{Matcher, Mismatch, Stream};
 use crate::judge::verdict::FailKind;
 use crate::scenario::Diagnostic;
@@ -54,35 +55,25 @@ impl Run<'_> {
         }
     }
 
-    /// The next events must be all of the matchers, in any order.
-    pub(super) fn poll_all(
-        &mut self,
-        at: usize,
-        span: Span,
-        matchers: &mut Vec<(Matcher, Option<String>)>,
-    ) -> Result<bool> {
-        while !matchers.is_empty() {
-            let streams: Vec<Stream> = matchers.iter().map(|(m, _)| m.stream).collect();
+    /// The next events must be all of the patterns, in any order.
+    pub(super) fn poll_all(&mut self, at: usize, span: Span, unordered: &mut Unordered) -> Result<bool> {
+        loop {
+            let streams = unordered.streams();
+            if streams.is_empty() {
+                break;
+            }
             let Some((seq, stream)) = self.next_in(at, &streams) else {
                 self.skip_to_end(at, &streams);
-                return self.check_gone(span, matchers).map(|()| false);
+                return self.check_gone(span, &unordered.missing()).map(|()| false);
             };
-            let Some(event) = self.timeline.get(seq) else {
-                return Ok(false);
-            };
-            let message = event.kind.message().cloned();
-            match matchers
-                .iter()
-                .position(|(m, _)| m.stream == stream && m.check(event).is_ok())
-            {
-                Some(found) => {
-                    let (_, bind) = matchers.remove(found);
-                    self.bind(bind.as_deref(), message.as_ref());
-                }
-                None if self.tolerated(at, seq) => {}
-                None => return Err(self.unexpected(span, matchers, seq, None)),
+            if !unordered.take(&self.timeline, seq) && !self.tolerated(at, seq) {
+                return Err(self.unexpected(span, &unordered.missing(), seq, None));
             }
             self.tracks[at].cursors.insert(stream, Seq(seq.0 + 1));
+        }
+        for (seq, name) in unordered.bound() {
+            let message = self.timeline.get(seq).and_then(|event| event.kind.message().cloned());
+            self.bind(name, message.as_ref());
         }
         self.tracks[at].optional.clear();
         Ok(true)

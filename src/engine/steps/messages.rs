@@ -30,13 +30,13 @@ impl Run<'_> {
         let link = self.link_of(peer, send.from.span)?;
         let channel = channel(send.channel.as_ref())?;
         let at = send.message.span;
-        let wrong = |e: String| Stop::wrong(Diagnostic::error(e).at(at));
+        let wrong = |e: String| Stop::script(Diagnostic::error(e).at(at));
         let spec = find(DIALECT, &send.message.value, Some(channel)).map_err(|e| wrong(e.to_string()))?;
         let space = FeatureSpace::of(spec.id, self.device_kind(peer));
         let mut fields = self.field_values(&send.fields, space)?;
         if let Some(value) = &send.value {
             let node = eval_node(value, &self.bindings)?;
-            let value = to_value(&node, space).map_err(|e| Stop::wrong(Diagnostic::error(e).at(value.span)))?;
+            let value = to_value(&node, space).map_err(|e| Stop::script(Diagnostic::error(e).at(value.span)))?;
             fields.push(("value".to_owned(), value));
         }
         let layout = spec.request_layout(fields.iter().map(|(name, _)| name.as_str()));
@@ -127,7 +127,7 @@ impl Run<'_> {
         let peer = self.peer(&reply.from.value, reply.from.span)?;
         let channel = channel(reply.channel.as_ref())?;
         let spec = find(DIALECT, &reply.to.value, Some(channel))
-            .map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(reply.to.span)))?;
+            .map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(reply.to.span)))?;
         Ok(Waiting::OpenRequest { peer, request: spec.id })
     }
 
@@ -152,7 +152,7 @@ impl Run<'_> {
             split: self.offsets(&reply.split)?,
             ..Answer::default()
         };
-        let wrong = |e: &dyn std::fmt::Display| Stop::wrong(Diagnostic::error(e.to_string()).at(span));
+        let wrong = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(span));
         match &mut self.peers[peer.0].sim {
             super::super::peers::Sim::Front(front) => front.reply(request, &answer).map_err(|e| wrong(&e))?,
             super::super::peers::Sim::Back(back) => back.reply(request, &answer).map_err(|e| wrong(&e))?,
@@ -164,7 +164,7 @@ impl Run<'_> {
     pub(super) fn field_values(&self, fields: &Ordered<At<Node>>, space: FeatureSpace) -> Result<Vec<(String, Value)>> {
         let one = |(name, node): (&At<String>, &At<Node>)| {
             let value = eval_node(node, &self.bindings)?;
-            let value = to_value(&value, space).map_err(|e| Stop::wrong(Diagnostic::error(e).at(node.span)))?;
+            let value = to_value(&value, space).map_err(|e| Stop::script(Diagnostic::error(e).at(node.span)))?;
             Ok((name.value.clone(), value))
         };
         fields.iter().map(one).collect()

@@ -9,6 +9,7 @@ mod qemu;
 mod replay;
 mod setup;
 mod threads;
+mod unordered;
 
 use super::control::Act;
 use super::failure::{Result, Stop};
@@ -33,6 +34,7 @@ pub(super) use messages::make_fd;
 use replay::Replaying;
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
+use unordered::Unordered;
 
 /// What a step that has begun waits for.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub(super) enum Waiting {
         skip_others: bool,
     },
     /// All of these, in any order.
-    All(Vec<(Matcher, Option<String>)>),
+    All(Unordered),
     /// A simulated front-end's own requests.
     Front { peer: PeerId, setup: bool },
     /// A QEMU command, and others to be submitted after it.
@@ -77,8 +79,8 @@ pub(super) enum Waiting {
     },
     /// Tracks.
     Tracks,
-    /// The other tracks at a barrier.
-    Barrier,
+    /// The other tracks at the barrier of that name.
+    Barrier(String),
     /// An open request to reply to.
     OpenRequest { peer: PeerId, request: u32 },
     /// The end of a process that is to be restarted.
@@ -96,7 +98,7 @@ pub(super) enum Waiting {
 impl Waiting {
     /// Whether it is for other tracks, and not for a peer.
     pub(super) fn is_for_tracks(&self) -> bool {
-        matches!(self, Waiting::Tracks | Waiting::Barrier)
+        matches!(self, Waiting::Tracks | Waiting::Barrier(_))
     }
 }
 
@@ -205,7 +207,7 @@ impl<'a> Run<'a> {
             Step::Expect(pattern) => return self.one_of(std::slice::from_ref(pattern), span, false),
             Step::Until(pattern) => return self.one_of(std::slice::from_ref(pattern), span, true),
             Step::AnyOf(patterns) => return self.one_of(patterns, span, false),
-            Step::Unordered(patterns) => return Ok(Waiting::All(self.matchers(patterns, span)?)),
+            Step::Unordered(patterns) => return Ok(Waiting::All(Unordered::new(self.matchers(patterns, span)?))),
             Step::Optional(optional) => {
                 let matcher = self.matcher(&optional.when, span)?;
                 let at_most = optional
@@ -226,7 +228,7 @@ impl<'a> Run<'a> {
             Step::Together(tracks) => return Ok(self.fork(at, tracks.iter().map(|(_, steps)| steps.as_slice()))),
             Step::Barrier(name) => {
                 self.tracks[at].barrier = Some(name.value.clone());
-                return Ok(Waiting::Barrier);
+                return Ok(Waiting::Barrier(name.value.clone()));
             }
             Step::Hold(hold) => self.hold_step(hold, span)?,
             Step::Drop(what) => {
@@ -256,7 +258,7 @@ impl<'a> Run<'a> {
                 let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
                 front
                     .kick(ring)
-                    .map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+                    .map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(span)))?;
             }
             Step::Call(call) => {
                 let peer = self.peer(&call.from.value, call.from.span)?;
@@ -316,7 +318,7 @@ impl<'a> Run<'a> {
                 Ok(false)
             }
             Waiting::OneOf { matchers, skip_others } => self.poll_one_of(at, span, matchers, *skip_others),
-            Waiting::All(matchers) => self.poll_all(at, span, matchers),
+            Waiting::All(unordered) => self.poll_all(at, span, unordered),
             Waiting::Front { peer, setup } => self.poll_front(at, step, *peer, *setup),
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
@@ -325,7 +327,7 @@ impl<'a> Run<'a> {
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
             Waiting::Tracks => Ok(self.join(at)),
-            Waiting::Barrier => Ok(self.pass_barrier(at)),
+            Waiting::Barrier(_) => Ok(self.pass_barrier(at)),
             Waiting::OpenRequest { peer, request } => {
                 let Step::Reply(reply) = &step.value else {
                     return Ok(true);
@@ -400,7 +402,7 @@ impl<'a> Run<'a> {
     /// The link of a peer.
     pub(super) fn link_of(&self, peer: PeerId, span: Span) -> Result<LinkId> {
         let name = &self.peers[peer.0].spec.name;
-        let error = || Stop::wrong(Diagnostic::error(format!("`{name}` is not connected")).at(span));
+        let error = || Stop::script(Diagnostic::error(format!("`{name}` is not connected")).at(span));
         self.peers[peer.0].link.ok_or_else(error)
     }
 
@@ -440,7 +442,7 @@ impl<'a> Run<'a> {
     pub(super) fn waits_for(&self, waiting: &Waiting) -> String {
         match waiting {
             Waiting::OneOf { matchers, .. } => list(matchers, " or "),
-            Waiting::All(matchers) => list(matchers, " and "),
+            Waiting::All(unordered) => list(&unordered.missing(), " and "),
             Waiting::Connection(link) => self.missing_end(*link),
             Waiting::Front { peer, .. } => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
@@ -449,7 +451,7 @@ impl<'a> Run<'a> {
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),
             Waiting::Tracks => "the tracks of `together` to end".to_owned(),
-            Waiting::Barrier => "the other tracks at the barrier".to_owned(),
+            Waiting::Barrier(name) => format!("the other tracks at the barrier `{name}`"),
             Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
             Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
             Waiting::Thread(wanted) => self.thread_wanted(wanted),

@@ -18,7 +18,7 @@ impl Run<'_> {
         let signal = match &kill.signal {
             None => Signal::SIGKILL,
             Some(name) => parse_signal(&name.value).ok_or_else(|| {
-                Stop::wrong(Diagnostic::error(format!("`{}` is no signal", name.value)).at(name.span))
+                Stop::script(Diagnostic::error(format!("`{}` is no signal", name.value)).at(name.span))
             })?,
         };
         self.signal_process(peer, signal, span)

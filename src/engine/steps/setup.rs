@@ -63,13 +63,13 @@ impl Run<'_> {
             RingAction::Enable => front.enable_ring(ring, true),
             RingAction::Disable => front.enable_ring(ring, false),
         };
-        begun.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(step.ring.span)))?;
+        begun.map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(step.ring.span)))?;
         Ok(Waiting::Front { peer, setup: false })
     }
 
     pub(super) fn begin_memory(&mut self, step: &MemoryStep, span: Span) -> Result<Waiting> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
-        let missing = |what: &str| Stop::wrong(Diagnostic::error(format!("`{what}` is missing")).at(span));
+        let missing = |what: &str| Stop::script(Diagnostic::error(format!("`{what}` is missing")).at(span));
         let address = step.address.as_ref().map(|a| eval_num(a, &self.bindings)).transpose()?;
         let size = step.size.as_ref().map(|s| eval_size(s, &self.bindings)).transpose()?;
         let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
@@ -81,7 +81,7 @@ impl Run<'_> {
             MemoryAction::Remove => front.remove_memory(address.ok_or_else(|| missing("address"))?),
             MemoryAction::Replace => front.replace_memory(),
         };
-        begun.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
+        begun.map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(span)))?;
         Ok(Waiting::Front { peer, setup: false })
     }
 

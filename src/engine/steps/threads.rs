@@ -26,6 +26,13 @@ pub(in super::super) struct ThreadHold {
     pub(in super::super) thread: HeldThread,
 }
 
+impl ThreadHold {
+    /// Whether it is a thread of that peer.
+    pub(in super::super) fn is_of(&self, peer: PeerId) -> bool {
+        self.peer == peer
+    }
+}
+
 /// A thread that is looked for, or being attached to.
 #[derive(Debug)]
 pub(in super::super) struct Wanted {

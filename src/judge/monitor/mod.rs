@@ -114,9 +114,9 @@ impl Monitor {
         self.session(link).facts.is_lost = true;
     }
 
-    /// Requests that had to be answered and were not, so far.
+    /// Requests that had to be answered and were not, so far; none if it is not known what the peers have been told.
     pub fn owed(&self, link: LinkId) -> Vec<Seq> {
-        let session = self.sessions.get(&link.0);
+        let session = self.sessions.get(&link.0).filter(|s| !s.facts.is_lost);
         let queues = session.map(|s| s.facts.open.iter().flat_map(|queue| queue.owed()));
         queues.into_iter().flatten().map(|open| open.seq).collect()
     }

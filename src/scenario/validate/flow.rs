@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::super::diagnostic::Diagnostic;
 use super::super::plan::Plan;
-use super::super::refs::{self, Piece};
-use super::super::scalar::Node;
+use super::super::refs::{self, Expr, Piece, Segment};
+use super::super::scalar::{Node, Ordered};
 use super::super::span::{At, Span};
 use super::super::suggest::did_you_mean;
+use crate::wire::{Channel, Dialect};
 
 pub(super) fn check(plan: &Plan, tree: &At<Node>) -> Vec<Diagnostic> {
     let mut flow = Flow {
@@ -46,6 +47,8 @@ struct Bound {
     name: String,
     span: Span,
     used: bool,
+    /// The fields of the message that it is, as far as that is known.
+    fields: Vec<&'static str>,
 }
 
 struct Flow<'a> {
@@ -108,7 +111,7 @@ impl Flow<'_> {
         let mut names = Vec::new();
         binders(value, &mut names);
         let mut fresh: Scope = BTreeMap::new();
-        for (name, span) in names {
+        for (name, span, fields) in names {
             if self.plan.parameters.contains_key(name) {
                 let error = Diagnostic::error(format!("`{name}` is a parameter already")).at(span);
                 let parameters = self.plan.scenario.parameters.iter();
@@ -125,6 +128,7 @@ impl Flow<'_> {
                 name: name.to_owned(),
                 span,
                 used: false,
+                fields,
             });
         }
         scope.extend(fresh);
@@ -158,10 +162,34 @@ impl Flow<'_> {
         for piece in pieces {
             let Piece::Expr(expr) = piece else { continue };
             match scope.get(&expr.name) {
-                Some(bound) => bound.iter().for_each(|index| self.bound[*index].used = true),
+                Some(bound) => {
+                    bound.iter().for_each(|index| self.bound[*index].used = true);
+                    self.field(&expr, bound, span);
+                }
                 None => self.unbound(&expr.name, span, scope),
             }
         }
+    }
+
+    /// A field that none of the messages has which the name may mean.
+    fn field(&mut self, expr: &Expr, bound: &[usize], span: Span) {
+        let Some(Segment::Field(field)) = expr.path.first() else {
+            return;
+        };
+        let all = bound.iter().map(|index| &self.bound[*index]);
+        if all
+            .clone()
+            .any(|b| b.fields.is_empty() || b.fields.contains(&field.as_str()))
+        {
+            return;
+        }
+        let known: Vec<&str> = all.clone().flat_map(|b| b.fields.iter().copied()).collect();
+        let help =
+            did_you_mean(field, known.iter().copied()).unwrap_or_else(|| format!("its fields: {}", known.join(", ")));
+        let first = all.map(|b| b.span).next().unwrap_or_default();
+        let error = format!("`{}` has no field `{field}`", expr.name);
+        self.wrong
+            .push(Diagnostic::error(error).at(span).note(first, "bound here").help(help));
     }
 
     fn unbound(&mut self, name: &str, span: Span, scope: &Scope) {
@@ -175,7 +203,7 @@ impl Flow<'_> {
 }
 
 /// The names that a step binds: `as` of its own map, of its members, of `when`.
-fn binders<'n>(value: &'n At<Node>, out: &mut Vec<(&'n String, Span)>) {
+fn binders<'n>(value: &'n At<Node>, out: &mut Vec<(&'n String, Span, Vec<&'static str>)>) {
     match &value.value {
         Node::List(items) => items.iter().for_each(|item| binders(item, out)),
         Node::Map(map) => {
@@ -184,7 +212,7 @@ fn binders<'n>(value: &'n At<Node>, out: &mut Vec<(&'n String, Span)>) {
                 span,
             }) = map.get("as")
             {
-                out.push((name, *span));
+                out.push((name, *span, message_fields(map)));
             }
             if let Some(when) = map.get("when") {
                 binders(when, out);
@@ -192,4 +220,20 @@ fn binders<'n>(value: &'n At<Node>, out: &mut Vec<(&'n String, Span)>) {
         }
         _ => {}
     }
+}
+
+/// The fields of the message that a pattern is about; none if that is not known, or if it has none.
+fn message_fields(pattern: &Ordered<At<Node>>) -> Vec<&'static str> {
+    let text = |key: &str| match pattern.get(key).map(|node| &node.value) {
+        Some(Node::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let channel = text("channel").map_or(Some(Channel::Main), |channel| channel.parse().ok());
+    let find = |name: &str| crate::wire::find(Dialect::VhostUser, name, channel).ok();
+    let layouts = match (text("message").and_then(find), text("reply_to").and_then(find)) {
+        (Some(spec), None) => spec.request,
+        (None, Some(spec)) => spec.reply.layouts,
+        _ => return Vec::new(),
+    };
+    layouts.iter().flat_map(|layout| layout.field_names()).collect()
 }

@@ -2,14 +2,17 @@
 //! let go, that what is bound is used. Reports everything it finds.
 
 mod control;
+mod empty;
 mod flow;
 mod messages;
+mod numbers;
 mod patterns;
 mod peers;
 mod steps;
+mod values;
 mod waits;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, SourceFile};
 use super::model::Scenario;
 use super::plan::Plan;
 use super::scalar::Node;
@@ -22,19 +25,33 @@ use peers::{Kind, Peer};
 /// Everything that is wrong with a plan. `tree` is what its scenario was read from, fragments put in.
 pub(super) fn validate(plan: &Plan, tree: &At<Node>) -> Vec<Diagnostic> {
     let scenario = &plan.scenario;
+    let mut wrong = parts(plan);
+    if scenario.steps.is_empty() {
+        let id = scenario.scenario.span;
+        wrong.push(Diagnostic::error("a scenario without steps shows nothing").at(id));
+    }
+    wrong.append(&mut empty::unused_peers(scenario, tree));
+    empty::no_time(tree, &mut wrong);
+    wrong.append(&mut waits::check(&scenario.steps));
+    wrong.append(&mut flow::check(plan, tree));
+    wrong
+}
+
+/// What is wrong with the parts of a plan, each taken by itself: others may be missing because they cannot be read.
+pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
+    let scenario = &plan.scenario;
     let mut cx = Cx {
         scenario,
+        sources: &plan.sources,
         peers: Vec::new(),
         wrong: Vec::new(),
     };
     cx.header();
     cx.declarations();
     cx.steps(&scenario.steps);
+    cx.length(&scenario.steps);
     cx.checks(&scenario.check);
-    let mut wrong = cx.wrong;
-    wrong.append(&mut waits::check(&scenario.steps));
-    wrong.append(&mut flow::check(plan, tree));
-    wrong
+    cx.wrong
 }
 
 /// The id against the file's path: all of it below a folder called `scenarios`, else its last word.
@@ -56,8 +73,12 @@ pub(super) fn id_and_path(id: &At<String>, path: Option<(String, bool)>) -> Opti
     (!agrees).then(wrong)
 }
 
+/// Errors of one file after which its other steps are not looked at: many more than are shown.
+const ERRORS_MAX: usize = 200;
+
 struct Cx<'a> {
     scenario: &'a Scenario,
+    sources: &'a [SourceFile],
     peers: Vec<Peer<'a>>,
     wrong: Vec<Diagnostic>,
 }
@@ -110,10 +131,6 @@ impl<'a> Cx<'a> {
                         .maybe_help(help),
                 );
             }
-        }
-        if self.scenario.steps.is_empty() {
-            let id = id.span;
-            self.report(Diagnostic::error("a scenario without steps shows nothing").at(id));
         }
     }
 

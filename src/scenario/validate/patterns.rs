@@ -1,14 +1,15 @@
 //! Patterns: exactly one kind each, messages that their peer can send, fields that exist, conditions that make sense.
 
 use crate::spec::MARK_IDS;
-use crate::wire::{Layout, MessageSpec, Party, features};
+use crate::wire::{Layout, MessageSpec, Party};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{Check, Pattern, PatternRef};
 use super::super::scalar::FieldMatch;
 use super::super::span::{At, Span};
 use super::super::suggest::did_you_mean;
-use super::peers::{Peer, virtio};
+use super::peers::Peer;
+use super::values::Holds;
 use super::{Cx, Kinds};
 
 /// What a pattern is about, and where it says so.
@@ -49,11 +50,13 @@ impl<'a> Cx<'a> {
                 Check::Count(count) => {
                     self.pattern(&count.of, check.span, false);
                     self.condition(&count.is, None, None);
+                    self.values("is", &count.is, &[Holds::Number(64)], None);
                 }
                 Check::Never(pattern) => self.pattern(pattern, check.span, false),
                 Check::Marks(marks) => self.marks(marks, check.span),
                 Check::Stderr(stderr) => {
                     self.actor(&stderr.peer, "stderr", None, Kinds::Process);
+                    self.stderr_says(stderr);
                     if stderr.contains.is_none() && stderr.lacks.is_none() {
                         let error = "`stderr` says neither what it contains nor what it lacks";
                         self.report(Diagnostic::error(error).at(stderr.peer.span));
@@ -204,6 +207,9 @@ impl<'a> Cx<'a> {
                 continue;
             }
             self.condition(condition, spec.map(|(spec, _)| spec), from);
+            if matches!(name, "fds" | "size") {
+                self.values(name, condition, &[Holds::Number(32)], None);
+            }
         }
         if let (false, Some(kind), Some((key, _))) = (is_message, kind, pattern.fields.iter().next()) {
             self.report(Diagnostic::error(format!("`{kind}` has no fields")).at(key.span));
@@ -217,15 +223,20 @@ impl<'a> Cx<'a> {
         let Some((spec, reply)) = spec else { return };
         let layouts = if reply { spec.reply.layouts } else { spec.request };
         self.field_names(&named(spec, reply), layouts, pattern.fields.iter().map(|(key, _)| key));
-        if let Some(value) = pattern.value.as_ref().or(pattern.status.as_ref()) {
+        for (name, value) in [("value", &pattern.value), ("status", &pattern.status)] {
+            let Some(value) = value else { continue };
             self.plain_value(spec, reply, layouts, value.span);
+            self.values(name, value, &Holds::in_value(layouts), Some((spec, from)));
+        }
+        for (path, condition) in pattern.fields.iter() {
+            let holds = Holds::at(&path.value, layouts);
+            self.values(&path.value, condition, &holds, Some((spec, from)));
         }
     }
 
     /// `value` and `status` are the number of a u64, or the field that the message is about.
     pub(super) fn plain_value(&mut self, spec: &MessageSpec, reply: bool, layouts: &[Layout], place: Span) {
-        const WITH_MAIN_FIELD: [Layout; 4] = [Layout::U64, Layout::VringBase, Layout::VringState, Layout::VringFd];
-        if layouts.iter().any(|layout| WITH_MAIN_FIELD.contains(layout)) {
+        if !Holds::in_value(layouts).is_empty() {
             return;
         }
         let known: Vec<&str> = layouts.iter().flat_map(|layout| layout.field_names()).collect();
@@ -244,19 +255,7 @@ impl<'a> Cx<'a> {
         from: Option<Peer<'a>>,
     ) {
         for name in condition.has.iter().chain(&condition.lacks) {
-            let looked_up = match spec.map(|spec| spec.name) {
-                Some("GET_PROTOCOL_FEATURES" | "SET_PROTOCOL_FEATURES") => {
-                    features::parse_protocol(&name.value).map(drop)
-                }
-                Some("GET_FEATURES" | "SET_FEATURES") => {
-                    virtio(from.and_then(|peer| self.device_kind(peer)), &name.value)
-                }
-                // Other words have no names; their bits do.
-                _ => features::parse_virtio(crate::wire::DeviceKind::Other, &name.value).map(drop),
-            };
-            if let Err(unknown) = looked_up {
-                self.unknown_feature(name, &unknown);
-            }
+            self.feature(&name.value, name.span, spec, from);
         }
         if let Some(both) = condition
             .lacks

@@ -6,7 +6,9 @@ use super::super::diagnostic::Diagnostic;
 use super::super::model::{Answer, ExitRule, FeatureChoice, PeerDecl};
 use super::super::span::{At, Span};
 use super::super::suggest::{did_you_mean, nearest};
+use super::super::words::split_words;
 use super::Cx;
+use super::values::Holds;
 
 /// How a peer comes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,7 @@ impl<'a> Cx<'a> {
         self.program(peer);
         self.device(peer);
         self.belongs(peer);
+        self.sizes(peer.decl);
         let kind = self.device_kind(peer);
         if let Some(choice) = &peer.decl.features {
             self.choice(choice, &|name| virtio(kind, name));
@@ -119,7 +122,20 @@ impl<'a> Cx<'a> {
         let value = &peer.value.value;
         let path = ["listen:", "connect:"].iter().any(|scheme| value.starts_with(scheme));
         let command = !path && value.contains(char::is_whitespace);
-        if value.trim().is_empty() {
+        if command {
+            self.placeholders(peer.value);
+        }
+        if let (true, Err(error)) = (command, split_words(value)) {
+            self.report(Diagnostic::error(error).at(peer.value.span));
+            return;
+        }
+        let no_path = ["listen:", "connect:"].contains(&value.trim());
+        if no_path {
+            self.report(Diagnostic::error(format!("`{value}` needs a path")).at(peer.value.span));
+        } else if command && value.contains("{socket}") && value.contains("{fd}") {
+            let error = Diagnostic::error("a command gets `{socket}` or `{fd}`, not both").at(peer.value.span);
+            self.report(error.help("the peer would be waited for at one of them only"));
+        } else if value.trim().is_empty() {
             self.report(Diagnostic::error("no program is named").at(peer.value.span));
         } else if command && !value.contains("{socket}") && !value.contains("{fd}") {
             self.report(
@@ -253,12 +269,16 @@ impl<'a> Cx<'a> {
             let error = "an answer is silent, or closes the connection, or has content";
             self.report(Diagnostic::error(error).at(request.span));
         }
+        self.header_words(answer.header.as_ref());
         if answer.payload.is_some() && (answer.value.is_some() || !answer.fields.is_empty()) {
             let error = "`payload` is the whole answer; `value` and `fields` change the usual one";
             self.report(Diagnostic::error(error).at(answer.payload.as_ref().map_or(request.span, |p| p.span)));
         }
         if let Ok(spec) = crate::wire::find(Dialect::VhostUser, &request.value, Some(channel)) {
             self.field_names(spec.name, spec.reply.layouts, answer.fields.iter().map(|(key, _)| key));
+            for (path, node) in answer.fields.iter() {
+                self.value(&path.value, node, &Holds::at(&path.value, spec.reply.layouts), None);
+            }
         }
     }
 
@@ -266,6 +286,8 @@ impl<'a> Cx<'a> {
         if let Some(signal) = &exit.signal {
             self.signal(signal);
         }
+        self.exit_says(exit, place);
+        self.within("status", exit.status.as_ref(), 0, 255);
         let status = exit.status.as_ref().map(|s| s.span);
         let given = [status, exit.signal.as_ref().map(|s| s.span)];
         if given.iter().flatten().count() + usize::from(exit.any) > 1 {

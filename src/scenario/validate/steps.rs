@@ -8,6 +8,7 @@ use super::super::model::{
     RingStep, Send, Step, ThreadPoint,
 };
 use super::super::span::{At, Span};
+use super::values::Holds;
 use super::{Cx, Kinds};
 
 const FRONT: Option<Party> = Some(Party::FrontEnd);
@@ -15,11 +16,19 @@ const BACK: Option<Party> = Some(Party::BackEnd);
 
 impl<'a> Cx<'a> {
     pub(super) fn steps(&mut self, steps: &'a [At<Step>]) {
-        steps.iter().for_each(|step| self.step(step));
+        for step in steps {
+            // each is compared with all known names, and nobody reads them all
+            if self.wrong.len() >= super::ERRORS_MAX {
+                break;
+            }
+            self.step(step);
+        }
     }
 
     fn step(&mut self, step: &'a At<Step>) {
         let place = step.span;
+        self.step_numbers(&step.value);
+        self.step_says(&step.value);
         match &step.value {
             Step::Start(peer) => drop(self.actor(peer, "start", None, Kinds::Process)),
             Step::Connect(connect) => {
@@ -140,8 +149,17 @@ impl<'a> Cx<'a> {
             return;
         };
         self.field_names(spec.name, spec.request, send.fields.iter().map(|(key, _)| key));
+        for (path, node) in send.fields.iter() {
+            self.value(
+                &path.value,
+                node,
+                &Holds::at(&path.value, spec.request),
+                Some((spec, Some(peer))),
+            );
+        }
         if let Some(value) = &send.value {
             self.plain_value(spec, false, spec.request, value.span);
+            self.value("value", value, &Holds::in_value(spec.request), Some((spec, Some(peer))));
             if let Some((key, _)) = send.fields.iter().next() {
                 let both = Diagnostic::error("`value` is the whole payload; there are no other fields").at(key.span);
                 self.report(both.note(value.span, "the payload"));
@@ -205,6 +223,10 @@ impl<'a> Cx<'a> {
             spec.reply.layouts,
             reply.fields.iter().map(|(key, _)| key),
         );
+        for (path, node) in reply.fields.iter() {
+            let holds = Holds::at(&path.value, spec.reply.layouts);
+            self.value(&path.value, node, &holds, Some((spec, Some(peer))));
+        }
         if let Some(value) = value {
             self.plain_value(spec, true, spec.reply.layouts, value.span);
         }

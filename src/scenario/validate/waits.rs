@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::Step;
+use super::super::scalar::Ordered;
 use super::super::span::{At, Span};
 use super::super::suggest::did_you_mean;
 
@@ -170,6 +171,7 @@ fn barriers(steps: &[At<Step>], inside: bool, wrong: &mut Vec<Diagnostic>) {
                     }
                     barriers(steps, true, wrong);
                 }
+                crossed(tracks, wrong);
                 let names: Vec<&str> = tracks_of.keys().copied().collect();
                 for (name, tracks) in &tracks_of {
                     let [(track, place)] = tracks.as_slice() else { continue };
@@ -184,6 +186,39 @@ fn barriers(steps: &[At<Step>], inside: bool, wrong: &mut Vec<Diagnostic>) {
             }
             _ => {}
         }
+    }
+}
+
+/// Two tracks that come to two barriers in opposite order wait for each other for ever.
+fn crossed(tracks: &Ordered<Vec<At<Step>>>, wrong: &mut Vec<Diagnostic>) {
+    let mut orders: Vec<Vec<&At<String>>> = Vec::new();
+    for (track, steps) in tracks.iter() {
+        let mut own = Vec::new();
+        barrier_names(steps, &mut own);
+        let place = |names: &[&At<String>], name: &str| names.iter().position(|n| n.value == name);
+        let crossing = orders.iter().find_map(|other| {
+            own.iter().enumerate().find_map(|(at, name)| {
+                let there = place(other, &name.value)?;
+                let earlier = own[..at]
+                    .iter()
+                    .find(|e| place(other, &e.value).is_some_and(|before| before > there))?;
+                Some((*name, *earlier, other[there]))
+            })
+        });
+        if let Some((name, earlier, there)) = crossing {
+            let (first, second) = (&earlier.value, &name.value);
+            let error = format!(
+                "the track `{}` comes to `{first}` before `{second}`, and another to `{second}` first",
+                track.value
+            );
+            wrong.push(
+                Diagnostic::error(error)
+                    .at(name.span)
+                    .label("never reached")
+                    .note(there.span, "the other waits here"),
+            );
+        }
+        orders.push(own);
     }
 }
 
