@@ -62,6 +62,9 @@ settings! {
     AcksUnnegotiated "acks-unnegotiated" ANSWERS_ANYWAY,
         "libvhost-user and DPDK never look at the negotiated bit",
         "need_reply is answered although REPLY_ACK is not negotiated.";
+    NeedReplyEchoed "need-reply-echoed" Scope::Programs(Party::BackEnd, &["qemu-storage-daemon", "libvhost-user"]),
+        "libvhost-user answers with the flags of the request and only adds the reply bit; seen with qemu-storage-daemon 10.0.2",
+        "A reply has the need_reply bit of its request.";
     DisputedAcks "disputed-acks" Scope::Practice,
         "the text says always, never and on need_reply in different places; QEMU waits for the answer whenever it set need_reply",
         "IOTLB_MSG and POSTCOPY_LISTEN are answered without REPLY_ACK.";

@@ -150,8 +150,12 @@ fn missing(look: &Look, channel: Channel, party: Party) -> Option<Finding> {
 }
 
 fn need_reply_on_reply(_: &Rule, look: &Look) -> Option<Finding> {
-    let asks = look.message.needs_reply();
-    asks.then(|| Finding::new("flags 0x5", format!("flags {:#x}", look.message.flags)))?
+    if !look.message.needs_reply() {
+        return None;
+    }
+    let echoes = look.answered().is_some_and(|open| open.message.needs_reply());
+    let finding = Finding::new("flags 0x5", format!("flags {:#x}", look.message.flags))?;
+    Some(finding.unless(echoes.then_some(Setting::NeedReplyEchoed)))
 }
 
 fn unknown_request(_: &Rule, look: &Look) -> Option<Finding> {

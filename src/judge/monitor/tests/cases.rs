@@ -501,6 +501,13 @@ pub(super) const EXCUSED: &[(&str, &str, &str)] = &[
         front SET_OWNER!",
     ),
     (
+        "need-reply-echoed",
+        "need-reply-on-reply",
+        "@basic
+        front GET_QUEUE_NUM!
+        back reply to GET_QUEUE_NUM! value=0x1",
+    ),
+    (
         "acks-unnegotiated",
         "ack-unnegotiated",
         "@mute
