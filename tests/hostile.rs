@@ -31,7 +31,7 @@ const LONG: &str = "60 s";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What these peers do by the way, and what is not the point of a test.
-const BROKEN_ON_PURPOSE: &str = "allow: [unknown-request, cut-short]\n";
+const BROKEN_ON_PURPOSE: &str = "allow: [unknown-request, cut-short, chain-available-twice]\n";
 
 /// Guest and user address of the only region.
 const GUEST: u64 = 0x10_0000;

@@ -49,6 +49,7 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
         script_ms: 0.0,
         events: 0,
         messages: 0,
+        marks: Vec::new(),
     };
     let peers = match resolve::peers(plan, environment) {
         Ok(peers) => peers,
@@ -406,6 +407,7 @@ impl Run<'_> {
             .iter()
             .filter(|e| e.kind.message().is_some())
             .count();
+        outcome.marks = self.watchers.marks().iter().map(|mark| mark.id()).collect();
         outcome.peers = self.peers.iter().map(peer_run).collect();
         let Err(stop) = result else {
             outcome.reason = self.unneeded();

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub events: usize,
     /// Messages among them.
     pub messages: usize,
+    /// Marks of the ring oracle: what happened in its rings.
+    pub marks: Vec<&'static str>,
 }
 
 /// What a person needs to understand a failure.

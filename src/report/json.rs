@@ -104,6 +104,8 @@ pub struct JsonScenario {
     pub events: usize,
     /// Messages among them.
     pub messages: usize,
+    /// What happened in its rings, as far as the ring oracle could see.
+    pub marks: Vec<String>,
     /// A failure in full.
     pub failure: Option<JsonFailure>,
 }
@@ -245,6 +247,7 @@ fn scenario(result: &Finished) -> JsonScenario {
         script_ms: _,
         events,
         messages,
+        marks,
     } = &result.outcome;
     JsonScenario {
         id: id.clone(),
@@ -270,6 +273,7 @@ fn scenario(result: &Finished) -> JsonScenario {
         duration_ms: rounded(*duration_ms),
         events: *events,
         messages: *messages,
+        marks: marks.iter().map(ToString::to_string).collect(),
         failure: failure.as_ref().map(|f| JsonFailure {
             message: f.diagnostic.message.clone(),
             location: location(result.plan, f),

@@ -185,6 +185,7 @@ pub fn blank(plan: &Plan, verdict: Verdict, reason: Option<String>) -> Outcome {
         script_ms: 0.0,
         events: 0,
         messages: 0,
+        marks: Vec::new(),
     }
 }
 

@@ -76,9 +76,9 @@ was allowed and never happened is noted. `check: - marks: [...]` asks for what m
 
 It follows split and packed rings, from SET_VRING_KICK on, and after GET_VRING_BASE sees that they are left alone. It is
 silent where it cannot look or cannot be sure: with ACCESS_PLATFORM, whose addresses it cannot translate; on rings in the other
-byte order; from
-POSTCOPY_LISTEN on, since a look at a page that has not come would make it an empty one; on memory that cannot be mapped or
-was truncated; and after a deliberate violation, a refusal or a scripted reply, when the state of the ring is not certain.
+byte order; from POSTCOPY_LISTEN on, since a look at a page that has not come would make it an empty one; on memory that cannot
+be mapped or was truncated; on rings into which a step writes; and after a deliberate violation, a refusal or a scripted reply,
+when the state of a ring is not certain. Rings of `vuh record` are not looked at.
 ";
 
 const SAMPLES: &str = "\
@@ -88,12 +88,16 @@ The indices of a split ring and its slots are a history as long as the ring; a p
 two looks than can be seen, or so much time that an index may have come round, then the oracle counts chains without judging
 them until those are back (a packed ring: until it is started again), and sets the mark `lost-track`.
 
-Things that cannot be seen at all: a write to guest memory that no used element tells of; a completion between the moment when
-GET_VRING_BASE is answered and when the answer is read, which looks as if it came before; in a packed ring a used element
-where the driver has nothing available, which looks like a chain that came and went; a used element that was never published;
-which chains came back with IN_ORDER, whose used elements need not be written; dirty bits while the front-end takes them, so that those are only judged with a simulated front-end, when the ring is stopped.
-While a ring is stopped and the front-end is not simulated, only the return of a chain that the device had is held against
-the device: the driver may use the memory otherwise.
+Some things cannot be seen at all:
+
+- a write to guest memory that no used element tells of, and a used element that was never published
+- a completion between the moment when GET_VRING_BASE is answered and the one when the answer is read: it looks as if it came
+  before
+- in a packed ring, a used element where the driver has nothing available: it looks like a chain that came and went
+- with IN_ORDER, which chains came back: their used elements need not be written
+- dirty bits that the front-end takes meanwhile: they are judged with a simulated front-end only, when the ring is stopped
+- with a front-end that is not simulated, other writes to a stopped ring than the return of a chain that the device had: the
+  driver may use the memory otherwise
 ";
 
 const MARKS: &str = "\

@@ -141,6 +141,9 @@ impl Packed {
             return Ok(());
         }
         self.take_available(ground, sink)?;
+        if self.is_lost {
+            return Ok(());
+        }
         self.take_used(ground, sink)
     }
 
@@ -166,11 +169,17 @@ impl Packed {
             if ground.disabled {
                 sink.mark(Mark::DisabledWaiting);
             }
+            let is_out = self.out.contains_key(&id);
             sink.see(&Sight::Offered {
                 id,
                 size: u16::MAX,
-                is_out: self.out.contains_key(&id),
+                is_out,
             });
+            if is_out {
+                // which of them comes back cannot be told
+                self.lose_track(sink);
+                break;
+            }
             sink.judge(&chain);
             self.slots += u32::from(chain.slots);
             if self.slots == u32::from(size) {

@@ -42,7 +42,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "chain-returned-twice",
         party: Bound::Back,
-        section: "2.7.8, 2.8.14",
+        section: "2.7.8, 2.8",
         requirements: &["VU-RING-06"],
         text: "A chain is returned once each time that it was made available.",
         trace: Trace::Lap,
@@ -62,7 +62,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "chain-never-available",
         party: Bound::Back,
-        section: "2.7.8, 2.8.14",
+        section: "2.7.8, 2.8",
         requirements: &["VU-RING-06"],
         text: "Only chains that were made available are returned.",
         trace: Trace::Lap,
@@ -96,7 +96,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "used-length",
         party: Bound::Back,
-        section: "2.7.8.2, 2.8.10.1",
+        section: "2.7.8.2, 2.8",
         requirements: &["VU-RING-06"],
         text: "The length of a returned chain is at most the bytes that the device could write to it.",
         trace: Trace::Held,
@@ -291,7 +291,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "chain-available-twice",
         party: Bound::Front,
-        section: "2.7.13, 2.8.6",
+        section: "2.7.13, 2.8",
         requirements: &[],
         text: "A chain that the device has is not made available again.",
         trace: Trace::Lap,
@@ -348,7 +348,7 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "readable-after-writable",
         party: Bound::Front,
-        section: "2.7.4.2, 2.8.4",
+        section: "2.7.4.2, 2.8",
         requirements: &[],
         text: "What the device reads comes before what it writes.",
         trace: Trace::Held,

@@ -321,6 +321,8 @@ impl Split {
             if count > 1 || self.out.contains_key(&head) {
                 let id = head;
                 sink.see(&Sight::Offered { id, size, is_out: true });
+                // it comes back as often, which is no fault of the device
+                self.unknown += count - u32::from(!self.out.contains_key(&head));
             }
             let held = Held {
                 index,

@@ -149,6 +149,21 @@ fn it_is_blind_where_it_cannot_be_certain() {
     }
 }
 
+/// Broken: a device is blamed for returning a chain as often as the driver made it available.
+#[test]
+fn a_drivers_fault_is_not_the_devices() {
+    let mut rig = Rig::split();
+    rig.offer(0);
+    rig.offer(0);
+    rig.look();
+    rig.offer_seen(0);
+    for _ in 0..3 {
+        rig.give(0, 0);
+        rig.look();
+    }
+    assert_eq!(rig.broken(), ["chain-available-twice"; 2]);
+}
+
 /// Broken: a state of which the back-end has not read yet is held against it.
 #[test]
 fn what_the_back_end_need_not_know_is_not_held_against_it() {
