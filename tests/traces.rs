@@ -17,7 +17,9 @@ use vhost_user_harness::trace::file::Trace;
 use vhost_user_harness::wire::{Channel, Party};
 
 /// Front-end, back-end and device of what has to be there.
-const RECORDED: [(&str, &str, &str); 5] = [
+const RECORDED: [(&str, &str, &str); 7] = [
+    ("dpdk", "dpdk", "net"),
+    ("qemu", "dpdk", "net"),
     ("qemu", "qemu-storage-daemon", "blk"),
     ("qemu", "reference", "blk"),
     ("reference", "qemu-storage-daemon", "blk"),
