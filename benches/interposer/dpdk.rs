@@ -97,8 +97,17 @@ struct Testpmd {
 
 impl Testpmd {
     fn start(folder: &Path, cpus: &str, device: &str, mode: &str) -> Self {
-        let mut child = Command::new("dpdk-testpmd")
-            .args(["--lcores", cpus, "--no-pci", "--no-huge", "--no-shconf"])
+        // line by line, which it would do for a terminal only
+        let mut child = Command::new("stdbuf")
+            .args([
+                "-oL",
+                "dpdk-testpmd",
+                "--lcores",
+                cpus,
+                "--no-pci",
+                "--no-huge",
+                "--no-shconf",
+            ])
             .args(["--no-telemetry", "-m", "512", "--single-file-segments"])
             .args(["--vdev", device, "--", "-i", "--no-mlockall"])
             .args(["--total-num-mbufs=32768", &format!("--forward-mode={mode}")])
