@@ -50,7 +50,7 @@ fn main() {
     }
     interposer.kill().expect("the interposer is ours");
     interposer.wait().expect("the interposer ends");
-    dpdk::compare(rounds.div_ceil(3));
+    dpdk::compare(rounds.div_ceil(5));
 }
 
 /// Starts `vuh record` between `a` and `b` in a folder.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use super::run::Run;
-use crate::link::{Cargo, Chunk, End, Frame, Incoming, Parcel, Transit};
+use crate::link::{Cargo, Chunk, End, Frame, Incoming, MESSAGES_PER_TURN, Parcel, Transit};
 use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event};
@@ -76,8 +76,13 @@ impl Run<'_> {
         found
     }
 
-    /// Whether a stream is not to be read now: what it brought before has not been taken yet.
+    /// Whether a stream is not to be read now: what it brought before has not been taken yet, or the other side of the
+    /// connection is still to come.
     pub(super) fn is_blocked(&self, link: LinkId, channel: Channel, from: Party) -> bool {
+        let is_early = self.links[link.0].awaited && channel == Channel::Main;
+        if is_early && !self.links[link.0].main.end_ref(from.other()).is_open() {
+            return true;
+        }
         let socket = self.links[link.0].socket_ref(channel);
         let (bytes, fds) = match socket.end_ref(from.other()) {
             End::Remote(stream) => (stream.queued_bytes(), stream.unsent_fds()),
@@ -107,6 +112,11 @@ impl Run<'_> {
 
     /// Reads what a real peer has sent, and sends what it was not ready for. True if there was something.
     pub(super) fn read_stream(&mut self, link: LinkId, channel: Channel, party: Party) -> bool {
+        self.read_messages(link, channel, party, MESSAGES_PER_TURN)
+    }
+
+    /// The same, up to so many messages.
+    pub(super) fn read_messages(&mut self, link: LinkId, channel: Channel, party: Party, count: usize) -> bool {
         let blocked = self.is_blocked(link, channel, party);
         let socket = self.links[link.0].socket(channel);
         let between_real = matches!(socket.end_ref(party.other()), End::Remote(_));
@@ -114,7 +124,7 @@ impl Run<'_> {
             return false;
         };
         let lost = stream.flush().is_err();
-        let incoming = if blocked { Vec::new() } else { stream.read() };
+        let incoming = if blocked { Vec::new() } else { stream.read_up_to(count) };
         let some = !incoming.is_empty();
         for item in incoming {
             match item {

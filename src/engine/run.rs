@@ -14,7 +14,7 @@ use super::tracks::Track;
 use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
 use crate::judge::verdict::FailKind;
-use crate::link::End;
+use crate::link::{End, MESSAGES_PER_TURN};
 use crate::peer::device::blk::{Blk, BlkOptions};
 use crate::peer::device::generic::{Generic, GenericOptions};
 use crate::peer::device::net::{Net, NetMode, NetOptions};
@@ -191,7 +191,9 @@ impl<'a> Run<'a> {
         if let Some(at) = self.next_admission() {
             wake = wake.min(at);
         }
-        self.timeline.flush_recording();
+        if let Some(at) = self.timeline.flush_recording() {
+            wake = wake.min(at);
+        }
         let ready = loop {
             let slice = if self.watchers.needs_looks() {
                 wake.min(self.clock.now().plus_ms(LOOK_INTERVAL_MS))
@@ -230,14 +232,22 @@ impl<'a> Run<'a> {
             }
         }
         self.dial();
-        self.admit();
+        if self.gate.as_ref().is_some_and(super::record::Gate::is_waiting) {
+            self.admit();
+        }
         Ok(())
     }
 
     fn take_in(&mut self, token: Token) {
         match token {
             Token::Stream(link, channel, party) => {
-                self.read_stream(link, channel, party);
+                // in a recording, most likely an answer is waited for
+                let count = if self.timeline.is_recorded() {
+                    1
+                } else {
+                    MESSAGES_PER_TURN
+                };
+                self.read_messages(link, channel, party, count);
             }
             Token::Listener(peer) => self.accept(peer),
             Token::Child(peer) => self.collect_child(peer),
@@ -250,7 +260,8 @@ impl<'a> Run<'a> {
                 signal::take_save();
                 self.timeline.save_recording();
             }
-            Token::Gate | Token::Interrupt => {}
+            Token::Gate => self.admit(),
+            Token::Interrupt => {}
         }
     }
 

@@ -5,5 +5,5 @@ pub mod signals;
 mod stream;
 mod wire_pair;
 
-pub use stream::{Chunk, FDS_PER_MESSAGE_MAX, Frame, Incoming, PAYLOAD_MAX, Stream};
+pub use stream::{Chunk, FDS_PER_MESSAGE_MAX, Frame, Incoming, MESSAGES_PER_TURN, PAYLOAD_MAX, Stream};
 pub use wire_pair::{Cargo, End, Kept, Parcel, Socket, Transit};

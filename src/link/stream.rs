@@ -17,9 +17,11 @@ pub const PAYLOAD_MAX: usize = 64 * 1024;
 pub const FDS_PER_MESSAGE_MAX: usize = 512;
 
 /// Messages taken from one stream before other descriptors get their turn.
-const MESSAGES_PER_TURN: usize = 64;
+pub const MESSAGES_PER_TURN: usize = 64;
 /// Descriptors taken likewise.
 const FDS_PER_TURN: usize = 512;
+/// Room for a message to begin with.
+const BYTES_EXPECTED: usize = 64;
 /// Bytes read at once.
 const READ_BYTES: usize = 4096;
 
@@ -144,12 +146,18 @@ impl Stream {
 
     /// Reads what is there: whole messages, what is none, or the end.
     pub fn read(&mut self) -> Vec<Incoming> {
+        self.read_up_to(MESSAGES_PER_TURN)
+    }
+
+    /// The same, up to so many. Who takes one at a time is spared the question for a second one, which whoever waits for
+    /// an answer to the first has not sent.
+    pub fn read_up_to(&mut self, count: usize) -> Vec<Incoming> {
         let mut incoming = Vec::new();
         if self.reading == Reading::HalfClosed && is_hung_up(self.socket.as_fd()) {
             incoming.push(self.end(false));
         }
         let mut fds = 0;
-        while self.is_open() && incoming.len() < MESSAGES_PER_TURN && fds <= FDS_PER_TURN {
+        while self.is_open() && incoming.len() < count && fds <= FDS_PER_TURN {
             match self.read_some() {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -294,14 +302,19 @@ impl Stream {
             Some(header) => header_len + header.size as usize - at,
             None => header_len - at,
         };
-        let mut buffer = [0u8; READ_BYTES];
-        let wanted = wanted.min(buffer.len());
-        match receive(self.socket.as_fd(), &mut buffer[..wanted]) {
+        let partial = &mut self.partial;
+        if at == 0 {
+            // as long as most messages are
+            partial.bytes.reserve(BYTES_EXPECTED);
+        }
+        partial.bytes.resize(at + wanted.min(READ_BYTES), 0);
+        let received = receive(self.socket.as_fd(), &mut partial.bytes[at..]);
+        let len = received.as_ref().map_or(0, |r| r.as_ref().map_or(0, |r| r.len));
+        partial.bytes.truncate(at + len);
+        match received {
             Ok(None) => Ok(false),
             Ok(Some(received)) if received.len == 0 => Err(self.end(!is_hung_up(self.socket.as_fd()))),
             Ok(Some(received)) => {
-                let partial = &mut self.partial;
-                partial.bytes.extend_from_slice(&buffer[..received.len]);
                 partial.places.extend(received.fds.iter().map(|_| at));
                 partial.fds.extend(received.fds);
                 partial.lost_fds |= received.lost_fds;

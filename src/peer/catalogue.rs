@@ -29,6 +29,14 @@ const BUILT_IN: &[(&str, &str)] = &[
         "reference-frontend.yaml",
         include_str!("../../harness/peers/reference-frontend.yaml"),
     ),
+    (
+        "dpdk-backend.yaml",
+        include_str!("../../harness/peers/dpdk-backend.yaml"),
+    ),
+    (
+        "dpdk-frontend.yaml",
+        include_str!("../../harness/peers/dpdk-frontend.yaml"),
+    ),
     ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
     ("vub-0.22.yaml", include_str!("../../harness/peers/vub-0.22.yaml")),
     ("vub-0.23.yaml", include_str!("../../harness/peers/vub-0.23.yaml")),

@@ -71,7 +71,7 @@ fn ask(program: &Path, args: Vec<OsString>, limit_ms: u64) -> Result<String, Sil
             return Err(Silence::Flood);
         }
         match child.exit() {
-            Some(Exit::Status(0)) => return Ok(first_line(&child.out.text())),
+            Some(Exit::Status(0)) => return Ok(version_line(&child.out.text(), &child.err.text())),
             Some(exit) => return Err(Silence::End(exit)),
             None if clock.now() >= deadline => return Err(Silence::Late),
             None => {}
@@ -92,9 +92,17 @@ fn ask(program: &Path, args: Vec<OsString>, limit_ms: u64) -> Result<String, Sil
     }
 }
 
-/// The first line, without what a terminal would take for a command.
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default().trim();
+/// The line that tells a version, or else the first one, without what a terminal would take for a command. DPDK tells it among
+/// the help it prints.
+fn version_line(stdout: &str, stderr: &str) -> String {
+    let tells = |line: &&str| {
+        let line = line.to_lowercase();
+        line.split_once("version")
+            .is_some_and(|(_, rest)| rest.contains(|c: char| c.is_ascii_digit()))
+    };
+    let told = stdout.lines().chain(stderr.lines()).find(tells);
+    let first = || stdout.lines().find(|line| !line.trim().is_empty());
+    let line = told.or_else(first).unwrap_or_default().trim();
     let plain = line.chars().filter(|c| !c.is_control()).take(VERSION_MAX);
     match plain.collect::<String>() {
         nothing if nothing.is_empty() => "present".to_owned(),
@@ -126,5 +134,19 @@ mod tests {
             "[31mred 1.0[0m"
         );
         assert_eq!(shell("true", 60_000).unwrap(), "present");
+    }
+
+    /// Broken: a report names a line of some program's help as its version.
+    #[test]
+    fn the_version_is_where_it_is_told() {
+        let help = "\nUsage: dpdk-testpmd\n  -v  Display version information on startup\n";
+        let log = "EAL: Detected CPU lcores: 2\nEAL: RTE Version: 'DPDK 22.11.11'\n";
+        assert_eq!(version_line(help, log), "EAL: RTE Version: 'DPDK 22.11.11'");
+        assert_eq!(
+            version_line("QEMU emulator version 10.0.2\nCopyright 2003\n", ""),
+            "QEMU emulator version 10.0.2"
+        );
+        assert_eq!(version_line("my-disk 3\n", "warning\n"), "my-disk 3");
+        assert_eq!(version_line("", ""), "present");
     }
 }

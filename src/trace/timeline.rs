@@ -88,11 +88,9 @@ impl Timeline {
         self.recorder.is_some()
     }
 
-    /// Writes what the recorder has taken in.
-    pub fn flush_recording(&mut self) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush();
-        }
+    /// Writes what the recorder has taken in, unless that was only now. Gives when it is to be asked again.
+    pub fn flush_recording(&mut self) -> Option<Moment> {
+        self.recorder.as_mut()?.flush_if_due(self.clock.now())
     }
 
     /// Writes what a recorder of the last events holds.

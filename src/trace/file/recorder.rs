@@ -1,14 +1,21 @@
 //! Where a recording goes: a file or the standard output, event by event, or a ring whose content is written when asked for.
 
 use std::fs::File;
-use std::io::{self, Stdout, Write};
+use std::io::{self, BufWriter, Stdout, Write};
 use std::path::{Path, PathBuf};
 
 use super::{Header, Ring, Writer};
+use crate::sys::clock::Moment;
 use crate::trace::{Event, EventKind};
+
+/// Bytes of lines that are written at once; a buffer is written as whole lines.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Events that are taken in before they are written: whoever waits for a message goes first.
 const PENDING_MAX: usize = 256;
+
+/// How long they wait at most, in milliseconds. That much of a conversation a `kill -9` may cost.
+const PENDING_MS: u64 = 1;
 
 /// Where to, and how much.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +54,7 @@ enum Target {
 
 #[derive(Debug)]
 enum Out {
-    File(File),
+    File(BufWriter<File>),
     Stdout(Stdout),
 }
 
@@ -70,7 +77,7 @@ impl Write for Out {
 impl Out {
     fn new(path: Option<&Path>) -> io::Result<Self> {
         match path {
-            Some(path) => File::create(path).map(Out::File),
+            Some(path) => File::create(path).map(|file| Out::File(BufWriter::with_capacity(BUFFER_BYTES, file))),
             None => Ok(Out::Stdout(io::stdout())),
         }
     }
@@ -118,6 +125,16 @@ impl Recorder {
         }
     }
 
+    /// Writes what was taken in if the oldest of it has waited long enough; otherwise says until when it may wait.
+    pub(crate) fn flush_if_due(&mut self, now: Moment) -> Option<Moment> {
+        let due = self.pending.first()?.at.plus_ms(PENDING_MS);
+        if due > now {
+            return Some(due);
+        }
+        self.flush();
+        None
+    }
+
     /// Writes what was taken in. An error is kept, and ends the writing, not what is recorded.
     pub(crate) fn flush(&mut self) {
         for event in self.pending.drain(..) {
@@ -131,6 +148,12 @@ impl Recorder {
                     }
                 }
             }
+        }
+        if let Target::Stream(writer) = &mut self.target
+            && let Some(Err(error)) = writer.as_mut().map(Writer::flush)
+        {
+            self.failure = Some(error);
+            *writer = None;
         }
     }
 

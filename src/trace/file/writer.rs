@@ -1,4 +1,4 @@
-//! Writing a trace as it happens: each event is one write, so that whatever ends this process leaves whole lines.
+//! Writing a trace as it happens: an event is handed to the output as one whole line.
 
 use std::io::{self, Write};
 
@@ -21,6 +21,7 @@ impl<W: Write> Writer<W> {
     /// What the output says.
     pub fn new(mut out: W, header: Header) -> io::Result<Self> {
         out.write_all(header.print().as_bytes())?;
+        out.flush()?;
         Ok(Self {
             out,
             header,
@@ -44,6 +45,14 @@ impl<W: Write> Writer<W> {
         self.out.write_all(line.as_bytes())?;
         self.written += 1;
         Ok(())
+    }
+
+    /// Hands on what the output may have kept.
+    ///
+    /// # Errors
+    /// What the output says.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 
     /// Events written.
