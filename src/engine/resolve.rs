@@ -101,9 +101,7 @@ impl Peer {
             Player::Command(words) => words,
             _ => return false,
         };
-        command
-            .iter()
-            .any(|word| word.contains("{image}") || word.contains("{image_file}"))
+        command.iter().any(|word| word.contains("{image}"))
     }
 
     /// Whether the process gets a descriptor, and of which kind.

@@ -103,7 +103,7 @@ impl Run<'_> {
             _ => return Ok(()),
         };
         args.extend(state.spec.args.iter().cloned());
-        if args.iter().any(|a| a.contains("{image}") || a.contains("{image_file}")) && state.image.is_none() {
+        if args.iter().any(|a| a.contains("{image}")) && state.image.is_none() {
             let path = self.directory.join(format!("{}.img", peer.0));
             let file = std::fs::File::create(&path).and_then(|f| f.set_len(state.spec.capacity));
             file.map_err(|e| failed(state, &format!("{}: {e}", path.display())))?;
@@ -352,14 +352,6 @@ fn fill(
         (
             "{image}",
             state.image.as_ref().map_or(String::new(), |p| p.display().to_string()),
-        ),
-        (
-            "{image_file}",
-            state
-                .image
-                .as_ref()
-                .and_then(|p| p.file_name())
-                .map_or(String::new(), |name| name.to_string_lossy().into_owned()),
         ),
         ("{device}", spec.device.clone()),
         (

@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod eval;
 mod expand;
 mod files;
+mod free;
 pub mod from_trace;
 pub mod link_steps;
 pub mod load;

@@ -4,10 +4,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::free::{free, free_map, free_map_schema, free_schema};
 use super::link_steps::{Alter, Hold, Inject, Join, Meddle, Reorder, Signals, Split};
-use super::scalar::{
-    Bytes, Duration, FieldMatch, Node, Num, Ordered, Size, free, free_map, free_map_schema, free_schema,
-};
+use super::scalar::{Bytes, Duration, FieldMatch, Node, Num, Ordered, Size};
 use super::span::At;
 
 /// One scenario, or a family of them if a parameter lists several values.

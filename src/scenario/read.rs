@@ -10,7 +10,8 @@ use serde::de::{
 };
 
 use super::diagnostic::{Diagnostic, SourceFile};
-use super::scalar::{FREE, Node};
+use super::free::FREE;
+use super::scalar::Node;
 use super::span::{AT, At, Span};
 use super::suggest::did_you_mean;
 use super::yaml::slice;

