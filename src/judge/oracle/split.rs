@@ -16,6 +16,8 @@ use crate::ring::{RingError, SplitLayout};
 
 /// How often the indices are read again until they stand still.
 const MOMENT_TRIES: u32 = 16;
+/// Looks at a ring that has just been stopped and where something moves all the same.
+const STOP_LOOKS: u32 = 4;
 /// The largest used ring of which a copy is kept while it is stopped.
 const COPY_BYTES_MAX: u64 = 8 << 10;
 
@@ -202,7 +204,14 @@ impl Split {
         ground: &Ground,
         sink: &mut Sink,
     ) -> Result<(), MemoryError> {
-        let now = self.moment(ground.mem)?;
+        let mut now = self.moment(ground.mem)?;
+        for _ in 0..STOP_LOOKS {
+            if now == Some((self.avail, self.used)) {
+                break;
+            }
+            self.look(ground, sink)?;
+            now = self.moment(ground.mem)?;
+        }
         // what was not taken in yet may have come back
         if now == Some((self.avail, self.used)) {
             let left = self.out.values().filter(|held| is_before(held.index, base)).count() as u32;

@@ -322,7 +322,12 @@ impl Watch {
                 }
             }
         }
-        let ground = ring.settled.ground(&self.memory, self.terms, index);
+        let ground = Ground {
+            event_idx: ring.event_idx,
+            indirect: ring.indirect,
+            has_names: !ring.in_order,
+            ..ring.settled.ground(&self.memory, self.terms, index)
+        };
         let there = match &mut ring.kind {
             Kind::Split(split) => split.stop(indices as u16, may_leave, &ground, &mut sink),
             Kind::Packed(packed) => {
