@@ -404,7 +404,12 @@ mod tests {
     #[test]
     fn paths_may_have_commas() {
         let catalogue = Catalogue::load(None, "vuh".into()).unwrap();
-        let words = catalogue.entries().iter().flat_map(|entry| &entry.command);
+        // DPDK's device arguments have no way to write a comma
+        let entries = catalogue
+            .entries()
+            .iter()
+            .filter(|entry| entry.program != "dpdk-testpmd");
+        let words = entries.flat_map(|entry| &entry.command);
         let paths = words.filter(|word| {
             ["{image}", "{socket}", "{run_dir}"]
                 .iter()

@@ -117,16 +117,17 @@ impl Allowed {
 
     /// Something happened now that was not recorded.
     fn added(&self, channel: Channel, what: &str) -> Option<String> {
+        if what.starts_with("malformed") {
+            return None;
+        }
         if channel == Channel::Backend && what.starts_with("closed") {
             return Some("the channel ends with its connection".to_owned());
         }
         match (channel, self.played) {
-            (Channel::Backend, Party::FrontEnd) if !what.starts_with("malformed") => {
+            (Channel::Backend, Party::FrontEnd) => {
                 return Some("a back-end asks of its own accord".to_owned());
             }
-            (Channel::Main, Party::BackEnd)
-                if !what.starts_with("malformed") && !what.starts_with("closed by the back") =>
-            {
+            (Channel::Main, Party::BackEnd) if !what.starts_with("closed by the back") => {
                 return Some("what a front-end asks for is its own choice".to_owned());
             }
             _ => {}
