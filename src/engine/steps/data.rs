@@ -1,23 +1,22 @@
-//! Data through shared memory: frames, block requests, echoes, and the image file behind a block back-end.
-
-use std::io::{Read, Seek, SeekFrom};
+//! Data through shared memory: frames, block requests and echoes.
 
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
+use super::contents::check_fill;
 use super::{Waiting, not_front};
 use crate::peer::device::blk::{BlkOp, S_IOERR, S_OK, S_UNSUPP};
 use crate::peer::device::frames;
 use crate::peer::device::net::PAIRS_MAX;
 use crate::peer::qemu::{BlkRequest, Command, CommandId, Outcome};
-use crate::scenario::model::{Await, Blk, BlkAction, BlkStatus, Deliver, Echo, Image, WriteStep};
+use crate::scenario::model::{Await, Blk, BlkAction, BlkStatus, Deliver, Echo};
 use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::trace::{EventKind, PeerId};
 
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// Sectors of one request or comparison, at most.
-const SECTORS_MAX: u64 = 8192;
+pub(super) const SECTORS_MAX: u64 = 8192;
 /// Frames on their way at the same time: below the queues of every device model.
 const FRAMES_IN_FLIGHT: u64 = 64;
 /// Receive buffers that a driver keeps posted.
@@ -534,43 +533,6 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn image_step(&mut self, step: &Image, span: Span) -> Result<()> {
-        let peer = self.peer(&step.peer.value, step.peer.span)?;
-        let sector = eval_num(&step.sector, &self.bindings)?;
-        let sectors = self.number(step.sectors.as_ref(), 1)?.min(SECTORS_MAX);
-        let fill = self.byte(&step.fill)?;
-        let Some(path) = &self.peers[peer.0].image else {
-            return Err(Stop::wrong(
-                Diagnostic::error("this peer has no image file yet").at(step.peer.span),
-            ));
-        };
-        let mut data = vec![0; (sectors * SECTOR) as usize];
-        let read = std::fs::File::open(path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(sector.saturating_mul(SECTOR)))?;
-            file.read_exact(&mut data)
-        });
-        read.map_err(|e| Stop::wrong(Diagnostic::error(format!("the image cannot be read: {e}")).at(span)))?;
-        check_fill(&data, fill, &format!("the image at sector {sector}"), step.fill.span)
-    }
-
-    pub(super) fn begin_write(&mut self, step: &WriteStep, span: Span) -> Result<Waiting> {
-        use crate::memory::GuestAccess;
-        let peer = self.peer(&step.peer.value, step.peer.span)?;
-        let address = eval_num(&step.address, &self.bindings)?;
-        let bytes = step.bytes.value.0.clone();
-        self.note_write(peer, address, bytes.len());
-        if self.peers[peer.0].spec.is_qemu() {
-            return self.submit_qemu(peer, Command::WriteMemory { gpa: address, bytes }, span);
-        }
-        let written = match &mut self.peers[peer.0].sim {
-            super::super::peers::Sim::Front(front) => front.memory().write(address, &bytes),
-            super::super::peers::Sim::Back(back) => back.memory().write(address, &bytes),
-            super::super::peers::Sim::None => Ok(()),
-        };
-        written.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(step.address.span)))?;
-        Ok(Waiting::Nothing)
-    }
-
     pub(super) fn number(&self, value: Option<&At<Num>>, default: u64) -> Result<u64> {
         value.map_or(Ok(default), |n| Ok(eval_num(n, &self.bindings)?))
     }
@@ -579,7 +541,7 @@ impl Run<'_> {
         value.map_or(Ok(default), |n| self.ring(n))
     }
 
-    fn byte(&self, value: &At<Num>) -> Result<u8> {
+    pub(super) fn byte(&self, value: &At<Num>) -> Result<u8> {
         let number = eval_num(value, &self.bindings)?;
         u8::try_from(number).map_err(|_| Stop::script(Diagnostic::error(format!("{number} is no byte")).at(value.span)))
     }
@@ -587,19 +549,6 @@ impl Run<'_> {
     fn tracks_deadline(&self, within: Option<&At<crate::scenario::scalar::Duration>>) -> crate::sys::clock::Moment {
         within.map_or(self.deadline, |d| self.clock.now().plus_ms(d.ms).min(self.deadline))
     }
-}
-
-fn check_fill(data: &[u8], fill: u8, what: &str, span: Span) -> Result<()> {
-    let Some(at) = data.iter().position(|b| *b != fill) else {
-        return Ok(());
-    };
-    let diagnostic = Diagnostic::error(format!("{what} holds other data"))
-        .at(span)
-        .expected_actual(
-            format!("{fill:#04x} in all {} bytes", data.len()),
-            format!("{:#04x} at byte {at}", data[at]),
-        );
-    Err(Stop::wrong(diagnostic))
 }
 
 fn show_status(status: u8) -> String {

@@ -1,5 +1,6 @@
 //! The steps: how each begins, what it waits for, and when it is done.
 
+mod contents;
 mod control;
 mod data;
 mod expect;

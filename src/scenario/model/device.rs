@@ -1,0 +1,326 @@
+//! Steps about rings, memory and what goes through them, and the steps that QEMU is driven with.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::free::{free, free_map, free_map_schema, free_schema};
+use super::super::scalar::{Bytes, Duration, FieldMatch, Node, Num, Ordered, Size};
+use super::super::span::At;
+
+/// A ring of a peer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RingRef {
+    /// The simulated peer.
+    pub from: At<String>,
+    /// The ring.
+    pub ring: At<Num>,
+}
+
+/// `ring`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RingStep {
+    /// The simulated front-end.
+    pub peer: At<String>,
+    /// The ring.
+    pub ring: At<Num>,
+    /// What to do with it.
+    pub action: At<RingAction>,
+    /// `stop`: binds the base that GET_VRING_BASE returned.
+    #[serde(default, rename = "as")]
+    pub bind: Option<At<String>>,
+    /// `stop`: the base that must be returned.
+    #[serde(default)]
+    pub base: Option<At<FieldMatch>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// An action on a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RingAction {
+    /// GET_VRING_BASE, keeping the base.
+    Stop,
+    /// SET_VRING_NUM, BASE (as kept), ADDR, CALL, KICK.
+    Start,
+    /// SET_VRING_ENABLE 1.
+    Enable,
+    /// SET_VRING_ENABLE 0.
+    Disable,
+}
+
+/// `memory`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryStep {
+    /// The simulated front-end.
+    pub peer: At<String>,
+    /// What to do.
+    pub action: At<MemoryAction>,
+    /// Guest address of the region to add or remove.
+    #[serde(default)]
+    pub address: Option<At<Num>>,
+    /// Its size.
+    #[serde(default)]
+    pub size: Option<At<Size>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// An action on the memory table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryAction {
+    /// A new region and ADD_MEM_REG.
+    Add,
+    /// REM_MEM_REG of a region.
+    Remove,
+    /// SET_MEM_TABLE with all present regions, again.
+    Replace,
+}
+
+/// `write`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteStep {
+    /// The simulated peer.
+    pub peer: At<String>,
+    /// Guest address.
+    pub address: At<Num>,
+    /// What to write.
+    pub bytes: At<Bytes>,
+}
+
+/// `deliver`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deliver {
+    /// Where the frames start: the front-end transmits, or the simulated back-end puts them into the receive ring.
+    pub from: At<String>,
+    /// Where they must arrive; equal to `from` for a back-end that loops them back.
+    pub to: At<String>,
+    /// How many; default 1.
+    #[serde(default)]
+    pub packets: Option<At<Num>>,
+    /// Bytes of a frame, without the virtio-net header; default 64.
+    #[serde(default)]
+    pub size: Option<At<Num>>,
+    /// Queue pair; default 0.
+    #[serde(default)]
+    pub pair: Option<At<Num>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// `blk`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Blk {
+    /// The front-end.
+    pub peer: At<String>,
+    /// What to do.
+    pub action: At<BlkAction>,
+    /// Request queue; default 0.
+    #[serde(default)]
+    pub queue: Option<At<Num>>,
+    /// First sector of 512 bytes; default 0.
+    #[serde(default)]
+    pub sector: Option<At<Num>>,
+    /// Number of sectors; default 1.
+    #[serde(default)]
+    pub sectors: Option<At<Num>>,
+    /// Byte that fills the data written, or that data read must consist of.
+    #[serde(default)]
+    pub fill: Option<At<Num>>,
+    /// Status byte expected: `ok` (default), `ioerr`, `unsupp`.
+    #[serde(default)]
+    pub status: Option<At<BlkStatus>>,
+    /// `false`: only submit; `await` completes it.
+    #[serde(default)]
+    pub wait: Option<At<bool>>,
+    /// `false`: do not kick after submitting.
+    #[serde(default)]
+    pub kick: Option<At<bool>>,
+    /// The request's name for `await`.
+    #[serde(default, rename = "as")]
+    pub bind: Option<At<String>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// A block request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlkAction {
+    /// VIRTIO_BLK_T_IN.
+    Read,
+    /// VIRTIO_BLK_T_OUT.
+    Write,
+    /// VIRTIO_BLK_T_FLUSH.
+    Flush,
+    /// VIRTIO_BLK_T_GET_ID.
+    GetId,
+    /// A request type that no device knows.
+    Unknown,
+}
+
+/// Status byte of a block request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlkStatus {
+    /// VIRTIO_BLK_S_OK.
+    Ok,
+    /// VIRTIO_BLK_S_IOERR.
+    Ioerr,
+    /// VIRTIO_BLK_S_UNSUPP.
+    Unsupp,
+}
+
+/// `await`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Await {
+    /// The request's name.
+    pub request: At<String>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// `echo`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Echo {
+    /// The simulated front-end.
+    pub peer: At<String>,
+    /// Ring; default 0.
+    #[serde(default)]
+    pub ring: Option<At<Num>>,
+    /// How many requests; default 1.
+    #[serde(default)]
+    pub requests: Option<At<Num>>,
+    /// Bytes of each; default 64.
+    #[serde(default)]
+    pub size: Option<At<Num>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// `image`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The back-end whose process was given `{image}`.
+    pub peer: At<String>,
+    /// First sector.
+    pub sector: At<Num>,
+    /// Number of sectors; default 1.
+    #[serde(default)]
+    pub sectors: Option<At<Num>>,
+    /// The byte that all of it must consist of.
+    pub fill: At<Num>,
+}
+
+/// `config`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigStep {
+    /// The front-end (QEMU).
+    pub peer: At<String>,
+    /// Offset in the configuration space.
+    #[serde(default)]
+    pub offset: Option<At<Num>>,
+    /// What must be read there.
+    #[serde(default)]
+    pub is: Option<At<Bytes>>,
+    /// What to write there.
+    #[serde(default)]
+    pub write: Option<At<Bytes>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// `driver`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Driver {
+    /// The front-end (QEMU).
+    pub peer: At<String>,
+    /// What the guest driver does.
+    pub action: At<DriverAction>,
+    /// `notify`: the ring.
+    #[serde(default)]
+    pub ring: Option<At<Num>>,
+    /// `use-pairs`: how many queue pairs.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// What QEMU's guest driver does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DriverAction {
+    /// Finds the device, negotiates, sets up the rings, DRIVER_OK.
+    Init,
+    /// Writes device status 0.
+    Reset,
+    /// Writes a ring's notify register.
+    Notify,
+    /// Net: tells the device, over the control queue, how many queue pairs are in use from now on.
+    UsePairs,
+    /// Adds the device over QMP (of a QEMU with `plugged: false`, or again after `unplug`).
+    Plug,
+    /// Removes the device over QMP, and plays the guest that lets go of it.
+    Unplug,
+}
+
+/// `qmp`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Qmp {
+    /// The front-end (QEMU).
+    pub peer: At<String>,
+    /// The command.
+    pub execute: At<String>,
+    /// Its arguments.
+    #[serde(default, deserialize_with = "free")]
+    #[schemars(schema_with = "free_schema")]
+    pub arguments: Option<At<Node>>,
+    /// The command must fail, with this in its class or description.
+    #[serde(default)]
+    pub error: Option<At<String>>,
+    /// What the answer must contain, by path (`status`, `[0].name`).
+    #[serde(default, deserialize_with = "free_map")]
+    #[schemars(schema_with = "free_map_schema")]
+    pub returns: Ordered<At<Node>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// `qtest`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Qtest {
+    /// The front-end (QEMU).
+    pub peer: At<String>,
+    /// The line, without the newline.
+    pub line: At<String>,
+    /// The answer after `OK `.
+    #[serde(default)]
+    pub is: Option<At<String>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}

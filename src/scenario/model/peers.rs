@@ -1,0 +1,167 @@
+//! The peers of a scenario: who plays them, what they offer, how they answer.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
+use super::super::span::At;
+
+/// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
+/// with `{socket}` or `{fd}`, `listen:PATH` or `connect:PATH` (the harness listens or connects there).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PeerDecl {
+    /// The peer is a front-end (old name: master).
+    #[serde(default, alias = "master")]
+    pub frontend: Option<At<String>>,
+    /// The peer is a back-end (old name: slave).
+    #[serde(default, alias = "slave")]
+    pub backend: Option<At<String>>,
+    /// `net`, `blk` or `generic` for simulated peers; for QEMU also its device table's other names.
+    #[serde(default)]
+    pub device: Option<At<String>>,
+    /// Number of rings. Default: net 2, others 1.
+    #[serde(default)]
+    pub queues: Option<At<Num>>,
+    /// Descriptors a ring. Default 256.
+    #[serde(default)]
+    pub ring_size: Option<At<Num>>,
+    /// Virtio and vhost feature bits offered (back-end) or wanted (front-end).
+    #[serde(default)]
+    pub features: Option<FeatureChoice>,
+    /// Protocol feature bits offered or wanted.
+    #[serde(default)]
+    pub protocol_features: Option<FeatureChoice>,
+    /// Guest memory of a simulated front-end or of QEMU.
+    #[serde(default)]
+    pub memory: Option<MemoryDecl>,
+    /// Device configuration space, hex; replaces the device's own.
+    #[serde(default)]
+    pub config: Option<At<Bytes>>,
+    /// Capacity of a block device.
+    #[serde(default)]
+    pub capacity: Option<At<Size>>,
+    /// Net back-end: return every frame on the receive ring of its pair.
+    #[serde(default)]
+    pub loopback: bool,
+    /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
+    #[serde(default)]
+    pub manual: Vec<At<String>>,
+    /// Scripted answers of a simulated back-end, by request.
+    #[serde(default)]
+    pub answers: Ordered<Answer>,
+    /// Simulated front-end: signals each kick eventfd before it passes it on, as QEMU does (VU-RING-14). Default true.
+    #[serde(default)]
+    pub kick_on_start: Option<At<bool>>,
+    /// Which end listens on the socket, where the peer leaves it open: true = this peer.
+    #[serde(default)]
+    pub listens: Option<At<bool>>,
+    /// QEMU: reconnect after this long.
+    #[serde(default)]
+    pub reconnect: Option<At<Duration>>,
+    /// QEMU: `false` starts it without the vhost-user device, to be added over QMP.
+    #[serde(default)]
+    pub plugged: Option<At<bool>>,
+    /// QEMU: `host_mtu` of the net device.
+    #[serde(default)]
+    pub mtu: Option<At<Num>>,
+    /// Further command-line words for a process.
+    #[serde(default)]
+    pub args: Vec<At<String>>,
+    /// How the process must end. Default: alive until the harness stops it, then a clean end.
+    #[serde(default)]
+    pub exit: Option<ExitRule>,
+}
+
+/// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FeatureChoice {
+    /// Exactly these.
+    #[serde(default)]
+    pub only: Option<Vec<At<String>>>,
+    /// These as well.
+    #[serde(default)]
+    pub with: Vec<At<String>>,
+    /// Not these.
+    #[serde(default)]
+    pub without: Vec<At<String>>,
+}
+
+/// Guest memory.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryDecl {
+    /// Bytes in all. Default 4 MiB (QEMU 256 MiB).
+    #[serde(default)]
+    pub size: Option<At<Size>>,
+    /// Number of regions of equal size. Default 1.
+    #[serde(default)]
+    pub regions: Option<At<Num>>,
+    /// All regions are parts of one file (mmap_offset is not 0), as QEMU's are.
+    #[serde(default)]
+    pub one_file: bool,
+}
+
+/// A scripted answer of a simulated peer to one kind of request.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// A u64 answer, or the status of an ack.
+    #[serde(default)]
+    pub value: Option<At<Num>>,
+    /// Fields of the answer that differ from the true ones.
+    #[serde(default)]
+    pub fields: Ordered<At<Node>>,
+    /// Header fields that differ.
+    #[serde(default)]
+    pub header: Option<HeaderDecl>,
+    /// Payload bytes instead of a typed answer.
+    #[serde(default)]
+    pub payload: Option<At<Bytes>>,
+    /// No answer at all.
+    #[serde(default)]
+    pub silent: bool,
+    /// The answer is sent twice.
+    #[serde(default)]
+    pub twice: bool,
+    /// The connection is closed instead of an answer.
+    #[serde(default)]
+    pub close: bool,
+    /// The answer is sent this long after the request.
+    #[serde(default)]
+    pub after: Option<At<Duration>>,
+    /// Only the n-th request of this kind (from 1); others are answered truly.
+    #[serde(default)]
+    pub nth: Option<At<Num>>,
+}
+
+/// Header words that replace the computed ones.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderDecl {
+    /// Request id.
+    #[serde(default)]
+    pub request: Option<At<Num>>,
+    /// Flags word.
+    #[serde(default)]
+    pub flags: Option<At<Num>>,
+    /// Payload size as announced.
+    #[serde(default)]
+    pub size: Option<At<Num>>,
+}
+
+/// How a process must have ended.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExitRule {
+    /// By itself with this status.
+    #[serde(default)]
+    pub status: Option<At<Num>>,
+    /// By this signal (`SIGKILL`, ...).
+    #[serde(default)]
+    pub signal: Option<At<String>>,
+    /// Any way of ending, or none, will do.
+    #[serde(default)]
+    pub any: bool,
+}
