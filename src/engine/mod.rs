@@ -15,6 +15,7 @@ mod gone;
 mod link;
 mod patterns;
 mod peers;
+mod reading;
 pub mod record;
 mod relay;
 mod resolve;
