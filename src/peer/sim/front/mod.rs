@@ -194,6 +194,7 @@ impl SimFront {
             backing,
             user_addresses: UserAddresses::Synthetic(USER_BASE),
             first_offset,
+            ..MemoryOptions::default()
         };
         let memory = GuestMemory::new(&layout, options)?;
         let mut rings = Vec::new();
