@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
+use super::Scenario;
+use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
 /// with `{socket}` or `{fd}`, `listen:PATH` or `connect:PATH` (the harness listens or connects there).
@@ -17,6 +19,9 @@ pub struct PeerDecl {
     /// The peer is a back-end (old name: slave).
     #[serde(default, alias = "slave")]
     pub backend: Option<At<String>>,
+    /// What is spoken on all links of this scenario: `vhost-user` (default), `vhost-pci` or `vhost-pci-g2`. One peer says it.
+    #[serde(default)]
+    pub dialect: Option<At<String>>,
     /// `net`, `blk` or `generic` for simulated peers; for QEMU also its device table's other names.
     #[serde(default)]
     pub device: Option<At<String>>,
@@ -149,6 +154,9 @@ pub struct HeaderDecl {
     /// Payload size as announced.
     #[serde(default)]
     pub size: Option<At<Num>>,
+    /// Connection id, in the dialect that has one.
+    #[serde(default)]
+    pub conn_id: Option<At<Num>>,
 }
 
 /// How a process must have ended.
@@ -164,4 +172,13 @@ pub struct ExitRule {
     /// Any way of ending, or none, will do.
     #[serde(default)]
     pub any: bool,
+}
+
+impl Scenario {
+    /// What is spoken on the links: what any peer declares.
+    pub fn dialect(&self) -> Dialect {
+        let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
+        // what is no dialect is reported where declarations are checked
+        declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
 }
