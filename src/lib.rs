@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod engine;
+pub mod explore;
 pub mod judge;
 pub mod link;
 pub mod memory;
