@@ -73,6 +73,9 @@ pub struct PeerDecl {
     /// Further command-line words for a process.
     #[serde(default)]
     pub args: Vec<At<String>>,
+    /// The peer is a modelled endpoint with a policy for requests that cross; both of a scenario are, or none.
+    #[serde(default)]
+    pub retry: Option<At<RetryDecl>>,
     /// How the process must end. Default: alive until the harness stops it, then a clean end.
     #[serde(default)]
     pub exit: Option<ExitRule>,
@@ -172,6 +175,30 @@ pub struct ExitRule {
     /// Any way of ending, or none, will do.
     #[serde(default)]
     pub any: bool,
+}
+
+/// A modelled endpoint: what it does, and its policy.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDecl {
+    /// A row of the table of strategies (`A0` to `D3`), of which this peer has its side.
+    #[serde(default)]
+    pub strategy: Option<At<String>>,
+    /// A row of the table of programs (`P1` to `P9`), of which this peer does its side.
+    #[serde(default)]
+    pub program: Option<At<String>>,
+    /// A case with two channels (`E1` to `E14c`), instead of a strategy and a program.
+    #[serde(default)]
+    pub case: Option<At<String>>,
+    /// Operations instead of a program: requests by name, with `!` if an ack is asked for.
+    #[serde(default)]
+    pub operations: Option<Vec<At<String>>>,
+    /// Re-sends: a number, or `unbounded`. Default 2.
+    #[serde(default)]
+    pub resends: Option<At<String>>,
+    /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
+    #[serde(default)]
+    pub capacity: Option<At<Num>>,
 }
 
 impl Scenario {
