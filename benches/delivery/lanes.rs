@@ -1,0 +1,291 @@
+//! The harness's side of a ring on a thread of its own: a source that fills it or a sink that verifies what comes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use vhost_user_harness::memory::Reach;
+use vhost_user_harness::peer::bare::{self, BareFront, BareRing};
+use vhost_user_harness::ring::Buffer;
+use vhost_user_harness::ring::burst::{Chains, Device, DeviceRing, Done, Driver, DriverRing};
+use vhost_user_harness::traffic::{sink::Sink, sizes::Sizes, source::Source};
+
+use super::Rings;
+
+const HEADER: usize = 12;
+const BURST: usize = 32;
+
+/// One ring, with what it sends or how it verifies.
+pub(super) struct Lane<R> {
+    ring: R,
+    reach: Reach,
+    work: Work,
+    /// Where buffers are, bytes of each, and the next to use.
+    buffers: (u64, u32, u32),
+    scratch: Vec<u8>,
+    /// Frames are the harness's own and are verified.
+    own: bool,
+}
+
+enum Work {
+    Source(Source),
+    Sink(Sink, u64),
+}
+
+/// What either side can do with its rings.
+pub(super) trait Side: Send + 'static {
+    fn step(lane: &mut Lane<Self>) -> usize
+    where
+        Self: Sized;
+}
+
+pub(super) struct Running<R> {
+    thread: JoinHandle<Lane<R>>,
+    stop: Arc<AtomicBool>,
+    moved: Arc<AtomicU64>,
+}
+
+impl<R: Side> Running<R> {
+    pub(super) fn start(mut lane: Lane<R>, cpu: usize) -> Self {
+        let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (theirs, count) = (Arc::clone(&stop), Arc::clone(&moved));
+        let thread = std::thread::spawn(move || {
+            pin(cpu);
+            let mut total = 0;
+            while !theirs.load(Ordering::Relaxed) {
+                let now = R::step(&mut lane);
+                if now > 0 {
+                    total += now as u64;
+                    count.store(total, Ordering::Relaxed);
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+            lane
+        });
+        Self { thread, stop, moved }
+    }
+
+    /// Ends it; gives the lane back and what it has moved since it was made.
+    pub(super) fn end(self) -> (Lane<R>, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let lane = self.thread.join().expect("a lane does not fail");
+        let total = match &lane.work {
+            Work::Source(source) => source.made(),
+            Work::Sink(sink, foreign) => {
+                let tally = sink.tally(&[]);
+                assert!(tally.is_clean(), "{:?}", tally.findings);
+                tally.frames + foreign
+            }
+        };
+        (lane, total)
+    }
+}
+
+impl<R> Running<R> {
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+}
+
+fn pin(cpu: usize) {
+    let thread = std::fs::read_link("/proc/thread-self").expect("proc");
+    let thread = thread.file_name().expect("a number").to_string_lossy().into_owned();
+    let done = std::process::Command::new("taskset")
+        .args(["-pc", &cpu.to_string(), &thread])
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(done.is_ok_and(|status| status.success()), "taskset is there");
+}
+
+fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work, own: bool) -> Lane<R> {
+    Lane {
+        ring,
+        reach: reach.clone(),
+        work,
+        buffers,
+        scratch: vec![0; 0x4000],
+        own,
+    }
+}
+
+/// Both rings of a front-end, which has its receive buffers out.
+pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
+    let reach = front.memory.reach();
+    let stride = (bytes + HEADER).next_multiple_of(64).max(128) as u32;
+    let driver = |ring: &BareRing| {
+        Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
+    };
+    let at = front.buffers();
+    let mut receive = driver(&front.rings[0]);
+    for token in 0..u32::from(receive.size()) {
+        let buffer = Buffer::writable(at + u64::from(token * stride), stride);
+        receive.add(token, buffer).expect("the ring is empty");
+    }
+    receive.refuse_calls();
+    receive.publish();
+    let mut transmit = driver(&front.rings[1]);
+    transmit.refuse_calls();
+    Rings {
+        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Sink::new(&[1]), 0), true),
+        transmit: lane(
+            transmit,
+            &reach,
+            (at + (4 << 20), stride, 0),
+            Work::Source(Source::new(0, Sizes::fixed(bytes as u64).expect("a size"))),
+            true,
+        ),
+    }
+}
+
+/// Both rings of a back-end: it receives what the front-end transmits.
+pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, bytes: usize) -> Rings<Device> {
+    let device = |ring: &BareRing| {
+        let mut device = Device::start(ring.layout, ring.base, reach, bare::options(features)).expect("in memory");
+        device.refuse_kicks();
+        device
+    };
+    let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
+    Rings {
+        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source), true),
+        receive: lane(
+            device(&rings[1]),
+            reach,
+            (0, 0, 0),
+            Work::Sink(Sink::new(&[0]), 0),
+            true,
+        ),
+    }
+}
+
+impl Side for Driver {
+    fn step(lane: &mut Lane<Self>) -> usize {
+        match &mut lane.ring {
+            Driver::Split(_) => {}
+            Driver::Packed(_) => {}
+        }
+        let Lane {
+            ring,
+            reach,
+            work,
+            buffers,
+            scratch,
+            ..
+        } = lane;
+        match ring {
+            Driver::Split(ring) => drive(ring, reach, work, buffers, scratch),
+            Driver::Packed(ring) => drive(ring, reach, work, buffers, scratch),
+        }
+    }
+}
+
+fn drive<R: DriverRing>(
+    ring: &mut R,
+    reach: &Reach,
+    work: &mut Work,
+    (at, stride, next): &mut (u64, u32, u32),
+    scratch: &mut [u8],
+) -> usize {
+    let mut done = [Done::default(); BURST];
+    match work {
+        Work::Source(source) => {
+            while ring.reap(&mut done).expect("the device keeps the rules") == BURST {}
+            let count = usize::from(ring.free()).min(BURST);
+            for _ in 0..count {
+                let token = *next;
+                *next = if token + 1 == u32::from(ring.size()) {
+                    0
+                } else {
+                    token + 1
+                };
+                let address = *at + u64::from(token * *stride);
+                let len = source.fill(&mut scratch[HEADER..], 0) + HEADER;
+                let place = reach.place(address, len as u32).expect("it is in memory");
+                place.copy_in(0, &scratch[..len]);
+                ring.add(token, Buffer::readable(address, len as u32))
+                    .expect("it is free");
+            }
+            ring.publish();
+            count
+        }
+        Work::Sink(sink, foreign) => {
+            let count = ring.reap(&mut done).expect("the device keeps the rules");
+            for done in &done[..count] {
+                let address = *at + u64::from(done.token * *stride);
+                let place = reach.place(address, done.len).expect("it is in memory");
+                place.copy_out(0, scratch);
+                verify(sink, foreign, &scratch[..done.len as usize]);
+                ring.add(done.token, Buffer::writable(address, *stride))
+                    .expect("it was returned");
+            }
+            if count > 0 {
+                ring.publish();
+            }
+            count
+        }
+    }
+}
+
+#[inline(always)]
+fn verify(sink: &mut Sink, _foreign: &mut u64, packet: &[u8]) {
+    sink.take(packet.get(HEADER..).unwrap_or_default(), 0);
+}
+
+impl Side for Device {
+    fn step(lane: &mut Lane<Self>) -> usize {
+        let Lane {
+            ring,
+            reach,
+            work,
+            scratch,
+            own,
+            ..
+        } = lane;
+        let _ = own;
+        match ring {
+            Device::Split(ring) => serve(ring, reach, work, scratch),
+            Device::Packed(ring) => serve(ring, reach, work, scratch),
+        }
+    }
+}
+
+fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &mut [u8]) -> usize {
+    let mut chains = Chains::new();
+    // a burst at a time until there is nothing, so that the list above is made seldom
+    let mut moved = 0;
+    for _ in 0..256 {
+        let count = ring
+            .take(reach, &mut chains, BURST)
+            .expect("the driver keeps the rules");
+        if count == 0 {
+            break;
+        }
+        match work {
+            Work::Source(source) => {
+                for chain in chains.iter() {
+                    let len = source.fill(&mut scratch[HEADER..], 0) + HEADER;
+                    scratch[10] = 1;
+                    let room = chain
+                        .writable
+                        .first()
+                        .map_or(0, |place| place.copy_in(0, &scratch[..len]));
+                    assert_eq!(room, len, "a frame fits into one buffer");
+                    ring.give(chain.ticket, len as u32);
+                }
+            }
+            Work::Sink(sink, foreign) => {
+                for chain in chains.iter() {
+                    let mut len = 0;
+                    for place in chain.readable {
+                        len += place.copy_out(0, &mut scratch[len..]);
+                    }
+                    verify(sink, foreign, &scratch[..len]);
+                    ring.give(chain.ticket, 0);
+                }
+            }
+        }
+        ring.flush();
+        moved += count;
+    }
+    moved
+}
