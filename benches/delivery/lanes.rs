@@ -112,7 +112,7 @@ fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work, own: bo
 /// Both rings of a front-end, which has its receive buffers out.
 pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
     let reach = front.memory.reach();
-    let stride = (bytes + HEADER).next_multiple_of(64).max(128) as u32;
+    let stride = (bytes + HEADER).next_multiple_of(64) as u32 + 64;
     let driver = |ring: &BareRing| {
         Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
     };
@@ -131,7 +131,8 @@ pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
         transmit: lane(
             transmit,
             &reach,
-            (at + (4 << 20), stride, 0),
+            // the frame begins where a cache line does, and the header, which never changes, before it
+            (at + (4 << 20) + 64 - HEADER as u64, stride, 0),
             Work::Source(Source::new(0, Sizes::fixed(bytes as u64).expect("a size"))),
             true,
         ),
@@ -191,6 +192,22 @@ fn drive<R: DriverRing>(
         Work::Source(source) => {
             while ring.reap(&mut done).expect("the device keeps the rules") == BURST {}
             let count = usize::from(ring.free()).min(BURST);
+            if count < BURST {
+                // the ring is full: looking again and again would only take the index away from who writes it
+                (0..64).for_each(|_| std::hint::spin_loop());
+                return 0;
+            }
+            let mut token = *next;
+            for _ in 0..count {
+                if let Some(place) = reach.place(*at + u64::from(token * *stride), 76) {
+                    place.prefetch_write();
+                }
+                token = if token + 1 == u32::from(ring.size()) {
+                    0
+                } else {
+                    token + 1
+                };
+            }
             for _ in 0..count {
                 let token = *next;
                 *next = if token + 1 == u32::from(ring.size()) {
@@ -210,6 +227,11 @@ fn drive<R: DriverRing>(
         }
         Work::Sink(sink, foreign) => {
             let count = ring.reap(&mut done).expect("the device keeps the rules");
+            for done in &done[..count] {
+                if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
+                    place.prefetch_read();
+                }
+            }
             for done in &done[..count] {
                 let address = *at + u64::from(done.token * *stride);
                 let place = reach.place(address, done.len).expect("it is in memory");
@@ -288,4 +310,31 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         moved += count;
     }
     moved
+}
+
+/// Nanoseconds in which a cache line goes from one processor to another and back: what all rates here depend on.
+pub(super) fn line_round_trip(one: usize, other: usize) -> f64 {
+    const TRIPS: u64 = 20_000;
+    let ball = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&ball);
+    let play = move |ball: &AtomicU64, mine: u64| {
+        for trip in 0..TRIPS {
+            while ball.load(Ordering::Acquire) != 2 * trip + mine {
+                std::hint::spin_loop();
+            }
+            ball.store(2 * trip + mine + 1, Ordering::Release);
+        }
+    };
+    let answering = std::thread::spawn(move || {
+        pin(other);
+        play(&theirs, 1);
+    });
+    let asking = std::thread::spawn(move || {
+        pin(one);
+        let begun = std::time::Instant::now();
+        play(&ball, 0);
+        begun.elapsed().as_nanos() as f64 / TRIPS as f64
+    });
+    answering.join().expect("it ends");
+    asking.join().expect("it ends")
 }

@@ -76,6 +76,10 @@ fn main() {
         }
         done += ROUNDS_A_START;
     }
+    println!(
+        "a cache line there and back: {:.0} ns",
+        lanes::line_round_trip(BACK_CPU, FRONT_CPU)
+    );
     report(&asked, &rates);
 }
 
