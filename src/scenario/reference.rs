@@ -27,6 +27,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
     ("News", "News"),
+    ("Room", "Room"),
     ("FieldMatch", "Condition"),
 ];
 
@@ -62,6 +63,7 @@ pub fn reference_markdown() -> String {
     page.choices("Check");
     page.section(2, "Pattern");
     page.section(2, "News");
+    page.section(2, "Room");
     page.section(2, "FieldMatch");
     page.scalars();
     page.text
