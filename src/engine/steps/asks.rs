@@ -13,9 +13,7 @@ use crate::scenario::scalar::{Node, Num, Ordered};
 use crate::scenario::span::{At, Span};
 use crate::trace::{LinkId, PeerId};
 use crate::wire::id::backend;
-use crate::wire::{Channel, Dialect, Party, find};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, Party, find};
 
 impl Run<'_> {
     pub(super) fn begin_request(&mut self, step: &RequestStep) -> Result<Waiting> {
@@ -118,7 +116,7 @@ impl Run<'_> {
     }
 
     fn request_id(&self, name: &At<String>, channel: Channel) -> Result<u32> {
-        find(DIALECT, &name.value, Some(channel))
+        find(self.dialect, &name.value, Some(channel))
             .map(|spec| spec.id)
             .map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(name.span)))
     }
@@ -134,7 +132,7 @@ impl Run<'_> {
     ) -> Result<Wanted> {
         let request = self.request_id(message, channel)?;
         let ring = ring.map_or(Ok(0), |ring| self.ring(ring))?;
-        let space = FeatureSpace::of(request, self.device_kind(peer));
+        let space = FeatureSpace::of(self.dialect, request, self.device_kind(peer));
         let status = status.map_or(Ok(0), |status| eval_num(status, &self.bindings))?;
         Ok(Wanted {
             fields: self.field_values(fields, space)?,

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::{Outgoing, Output};
-use crate::wire::{Channel, Dialect, FieldError, Header, Message, Payload, Value};
+use crate::wire::{Channel, FieldError, Header, Message, Payload, Value};
 
 /// What a scripted answer changes. The default changes nothing.
 #[derive(Debug, Clone, Default)]
@@ -80,7 +80,7 @@ impl Scripts {
         let mut outputs = Vec::new();
         for _ in 0..if answer.twice { 2 } else { 1 } {
             let copies: Vec<OwnedFd> = fds.iter().filter_map(|fd| fd.try_clone().ok()).collect();
-            match (answer.apply(reply.clone(), copies, Dialect::VhostUser), answer.after_ms) {
+            match (answer.apply(reply.clone(), copies), answer.after_ms) {
                 (Ok(outgoing), None) => outputs.push(Output::Send(outgoing)),
                 (Ok(outgoing), Some(ms)) => {
                     self.serial += 1;
@@ -118,6 +118,8 @@ pub struct HeaderPatch {
     pub flags: Option<u32>,
     /// Announced payload size.
     pub size: Option<u32>,
+    /// The connection id, where the dialect has one.
+    pub conn_id: Option<u64>,
 }
 
 impl HeaderPatch {
@@ -127,13 +129,14 @@ impl HeaderPatch {
     }
 
     /// Header and payload as bytes, the patch applied.
-    pub fn encode(&self, message: &Message, payload: &[u8], dialect: Dialect) -> Vec<u8> {
+    pub fn encode(&self, message: &Message, payload: &[u8]) -> Vec<u8> {
         let header = Header {
             request: self.request.unwrap_or(message.request),
             flags: self.flags.unwrap_or(message.flags),
             size: self.size.unwrap_or(u32::try_from(payload.len()).unwrap_or(u32::MAX)),
+            conn_id: self.conn_id.unwrap_or(message.conn_id),
         };
-        let mut bytes = header.encode(dialect);
+        let mut bytes = header.encode(message.dialect);
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -141,7 +144,7 @@ impl HeaderPatch {
 
 impl Answer {
     /// The reply that goes out in place of `reply`.
-    pub fn apply(&self, reply: Message, fds: Vec<OwnedFd>, dialect: Dialect) -> Result<Outgoing, FieldError> {
+    pub fn apply(&self, reply: Message, fds: Vec<OwnedFd>) -> Result<Outgoing, FieldError> {
         let mut reply = reply;
         if let Some(value) = self.value {
             reply.payload = with_number(reply.payload, value)?;
@@ -152,7 +155,7 @@ impl Answer {
         let mut bytes = None;
         if self.payload.is_some() || !self.header.is_empty() {
             let payload = self.payload.clone().unwrap_or_else(|| reply.payload.encode());
-            bytes = Some(self.header.encode(&reply, &payload, dialect));
+            bytes = Some(self.header.encode(&reply, &payload));
             if let Some(raw) = &self.payload {
                 reply.payload = Payload::Raw(raw.clone());
             }

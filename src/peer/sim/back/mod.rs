@@ -271,7 +271,7 @@ impl SimBack {
         let Some(open) = at.and_then(|at| self.open.remove(at)) else {
             return Err(BackError::NothingOpen(name().to_owned()));
         };
-        let mut outgoing = answer.apply(open.reply, open.fds, Dialect::VhostUser)?;
+        let mut outgoing = answer.apply(open.reply, open.fds)?;
         outgoing.automatic = false;
         self.outputs.push_back(Output::Send(outgoing));
         Ok(())

@@ -116,7 +116,7 @@ impl SimFront {
     /// Composes a request and sends it.
     fn make(&mut self, wanted: Wanted) -> Result<(), FrontError> {
         let (id, ring) = (wanted.request, wanted.ring);
-        let about = spec(Dialect::VhostUser, Channel::Main, id).ok_or_else(|| cannot(id, "it has no name"))?;
+        let about = spec(self.config.dialect, Channel::Main, id).ok_or_else(|| cannot(id, "it has no name"))?;
         if about.scope == Scope::Ring {
             self.check_ring(ring)?;
         }
