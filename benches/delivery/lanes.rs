@@ -14,6 +14,8 @@ use super::Rings;
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
+/// num_buffers of a header, behind two bytes that are zero.
+const ONE_BUFFER: u32 = 1 << 16;
 
 /// One ring, with what it sends or how it verifies.
 pub(super) struct Lane<R> {
@@ -23,13 +25,11 @@ pub(super) struct Lane<R> {
     /// Where buffers are, bytes of each, and the next to use.
     buffers: (u64, u32, u32),
     scratch: Vec<u8>,
-    /// Frames are the harness's own and are verified.
-    own: bool,
 }
 
 enum Work {
     Source(Source),
-    Sink(Sink, u64),
+    Sink(Sink),
 }
 
 /// What either side can do with its rings.
@@ -72,10 +72,10 @@ impl<R: Side> Running<R> {
         let lane = self.thread.join().expect("a lane does not fail");
         let total = match &lane.work {
             Work::Source(source) => source.made(),
-            Work::Sink(sink, foreign) => {
+            Work::Sink(sink) => {
                 let tally = sink.tally(&[]);
                 assert!(tally.is_clean(), "{:?}", tally.findings);
-                tally.frames + foreign
+                tally.frames
             }
         };
         (lane, total)
@@ -98,14 +98,13 @@ fn pin(cpu: usize) {
     assert!(done.is_ok_and(|status| status.success()), "taskset is there");
 }
 
-fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work, own: bool) -> Lane<R> {
+fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work) -> Lane<R> {
     Lane {
         ring,
         reach: reach.clone(),
         work,
         buffers,
         scratch: vec![0; 0x4000],
-        own,
     }
 }
 
@@ -116,7 +115,8 @@ pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
     let driver = |ring: &BareRing| {
         Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
     };
-    let at = front.buffers();
+    // a frame begins where a cache line does, and its header before it
+    let at = front.buffers() + 64 - HEADER as u64;
     let mut receive = driver(&front.rings[0]);
     for token in 0..u32::from(receive.size()) {
         let buffer = Buffer::writable(at + u64::from(token * stride), stride);
@@ -127,14 +127,12 @@ pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
     let mut transmit = driver(&front.rings[1]);
     transmit.refuse_calls();
     Rings {
-        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Sink::new(&[1]), 0), true),
+        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Sink::new(&[1]))),
         transmit: lane(
             transmit,
             &reach,
-            // the frame begins where a cache line does, and the header, which never changes, before it
-            (at + (4 << 20) + 64 - HEADER as u64, stride, 0),
+            (at + (4 << 20), stride, 0),
             Work::Source(Source::new(0, Sizes::fixed(bytes as u64).expect("a size"))),
-            true,
         ),
     }
 }
@@ -148,23 +146,13 @@ pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, by
     };
     let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
     Rings {
-        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source), true),
-        receive: lane(
-            device(&rings[1]),
-            reach,
-            (0, 0, 0),
-            Work::Sink(Sink::new(&[0]), 0),
-            true,
-        ),
+        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source)),
+        receive: lane(device(&rings[1]), reach, (0, 0, 0), Work::Sink(Sink::new(&[0]))),
     }
 }
 
 impl Side for Driver {
     fn step(lane: &mut Lane<Self>) -> usize {
-        match &mut lane.ring {
-            Driver::Split(_) => {}
-            Driver::Packed(_) => {}
-        }
         let Lane {
             ring,
             reach,
@@ -197,35 +185,30 @@ fn drive<R: DriverRing>(
                 (0..64).for_each(|_| std::hint::spin_loop());
                 return 0;
             }
+            let size = u32::from(ring.size());
+            let after = |token: u32| if token + 1 == size { 0 } else { token + 1 };
             let mut token = *next;
             for _ in 0..count {
-                if let Some(place) = reach.place(*at + u64::from(token * *stride), 76) {
-                    place.prefetch_write();
+                if let Some(frame) = reach.place(*at + u64::from(token * *stride) + HEADER as u64, 64) {
+                    frame.prefetch_write();
                 }
-                token = if token + 1 == u32::from(ring.size()) {
-                    0
-                } else {
-                    token + 1
-                };
+                token = after(token);
             }
             for _ in 0..count {
                 let token = *next;
-                *next = if token + 1 == u32::from(ring.size()) {
-                    0
-                } else {
-                    token + 1
-                };
+                *next = after(token);
                 let address = *at + u64::from(token * *stride);
-                let len = source.fill(&mut scratch[HEADER..], 0) + HEADER;
-                let place = reach.place(address, len as u32).expect("it is in memory");
-                place.copy_in(0, &scratch[..len]);
-                ring.add(token, Buffer::readable(address, len as u32))
+                let len = source.fill(scratch, 0);
+                let place = reach.place(address, (HEADER + len) as u32).expect("it is in memory");
+                // the header is zero, which it was when memory was made
+                place.copy_in(HEADER, &scratch[..len]);
+                ring.add(token, Buffer::readable(address, (HEADER + len) as u32))
                     .expect("it is free");
             }
             ring.publish();
             count
         }
-        Work::Sink(sink, foreign) => {
+        Work::Sink(sink) => {
             let count = ring.reap(&mut done).expect("the device keeps the rules");
             for done in &done[..count] {
                 if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
@@ -235,8 +218,8 @@ fn drive<R: DriverRing>(
             for done in &done[..count] {
                 let address = *at + u64::from(done.token * *stride);
                 let place = reach.place(address, done.len).expect("it is in memory");
-                place.copy_out(0, scratch);
-                verify(sink, foreign, &scratch[..done.len as usize]);
+                let len = place.copy_out(HEADER, scratch);
+                sink.take(&scratch[..len], 0);
                 ring.add(done.token, Buffer::writable(address, *stride))
                     .expect("it was returned");
             }
@@ -248,11 +231,6 @@ fn drive<R: DriverRing>(
     }
 }
 
-#[inline(always)]
-fn verify(sink: &mut Sink, _foreign: &mut u64, packet: &[u8]) {
-    sink.take(packet.get(HEADER..).unwrap_or_default(), 0);
-}
-
 impl Side for Device {
     fn step(lane: &mut Lane<Self>) -> usize {
         let Lane {
@@ -260,10 +238,8 @@ impl Side for Device {
             reach,
             work,
             scratch,
-            own,
             ..
         } = lane;
-        let _ = own;
         match ring {
             Device::Split(ring) => serve(ring, reach, work, scratch),
             Device::Packed(ring) => serve(ring, reach, work, scratch),
@@ -295,13 +271,21 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                     ring.give(chain.ticket, len as u32);
                 }
             }
-            Work::Sink(sink, foreign) => {
+            Work::Sink(sink) => {
                 for chain in chains.iter() {
                     let mut len = 0;
-                    for place in chain.readable {
-                        len += place.copy_out(0, &mut scratch[len..]);
+                    match chain.readable {
+                        [place] => len = place.copy_out(HEADER, scratch),
+                        places => {
+                            // a header of its own, or one that goes on in the next buffer
+                            let mut skip = HEADER;
+                            for place in places {
+                                len += place.copy_out(skip.min(place.len()), &mut scratch[len..]);
+                                skip -= skip.min(place.len());
+                            }
+                        }
                     }
-                    verify(sink, foreign, &scratch[..len]);
+                    sink.take(&scratch[..len], 0);
                     ring.give(chain.ticket, 0);
                 }
             }

@@ -4,6 +4,7 @@
 //!
 //! One processor a side, 1024 descriptors, huge pages, all kinds of pairs in turns within one run; best and median of the
 //! rounds, and the ratio to DPDK with DPDK in the same direction. The receiver's count decides. Asserts nothing.
+//! What else runs on the machine shows in the figures: `nice -n -20` helps.
 
 mod lanes;
 mod testpmd;

@@ -315,27 +315,39 @@ impl<'m> Place<'m> {
     loose!(get_u32, set_u32, u32);
     loose!(get_u64, set_u64, u64);
 
-    /// Asks for the cache lines it begins with, which will be read: a copy that follows later does not wait for each.
+    /// Asks for the cache lines it begins with, which will be read: a copy that follows later does not wait for each. Lines
+    /// behind those are left to the processor, which sees where it goes.
     #[inline(always)]
     pub fn prefetch_read(self) {
-        self.first_lines(|line| prefetch_read(line));
+        prefetch_read(self.start.as_ptr());
+        if let Some(line) = self.second_line() {
+            prefetch_read(line);
+        }
     }
 
-    /// Asks for the cache lines it begins with, which will be written.
+    /// The same for a piece that will be written.
     #[inline(always)]
     pub fn prefetch_write(self) {
-        self.first_lines(|line| prefetch_write(line));
+        prefetch_write(self.start.as_ptr());
+        if let Some(line) = self.second_line() {
+            prefetch_write(line);
+        }
     }
 
-    /// Later lines are left to the processor, which sees where it goes.
+    /// The same for a buffer that begins with a header which is likely to stand there already: its line is taken away from
+    /// the other side only if it is written indeed.
     #[inline(always)]
-    fn first_lines(self, each: impl Fn(*const u8)) {
-        let start = self.start.as_ptr();
-        each(start);
-        // a short frame and its header lie on two lines
-        if self.len() > LINE_BYTES - start.addr() % LINE_BYTES {
-            each(start.wrapping_add(LINE_BYTES));
+    pub fn prefetch_header_and_write(self) {
+        prefetch_read(self.start.as_ptr());
+        if let Some(line) = self.second_line() {
+            prefetch_write(line);
         }
+    }
+
+    #[inline(always)]
+    fn second_line(self) -> Option<*const u8> {
+        let start = self.start.as_ptr();
+        (self.len() > LINE_BYTES - start.addr() % LINE_BYTES).then(|| start.wrapping_add(LINE_BYTES).cast_const())
     }
 
     #[inline(always)]

@@ -103,7 +103,7 @@ impl<'m> Chains<'m> {
     pub(super) fn push_single(&mut self, ticket: Ticket, place: Place<'m>, writable: bool) {
         // asked for now, so that the whole burst is on its way when the first is looked at
         if writable {
-            place.prefetch_write();
+            place.prefetch_header_and_write();
         } else {
             place.prefetch_read();
         }
