@@ -73,7 +73,7 @@ impl Run<'_> {
             Sim::None => false,
         };
         // what is still to be sent has not been asked
-        Ok(!asking && self.peers[peer.0].blocked.is_none())
+        Ok(!asking && self.peers[peer.0].blocked.is_empty())
     }
 
     /// Fails if a simulated peer cannot go on and no step waits for it, which would say so.
@@ -229,7 +229,7 @@ impl Run<'_> {
         let mut lines = Vec::new();
         for peer in &self.peers {
             let name = &peer.spec.name;
-            if let Some(blocked) = &peer.blocked {
+            if let Some(blocked) = peer.blocked.front() {
                 let message = &blocked.message;
                 lines.push(format!(
                     "`{name}` is blocked: there is no room to send {message} on the {} socket",

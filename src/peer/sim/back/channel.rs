@@ -151,6 +151,14 @@ impl SimBack {
             let what = format!("the front-end answered {} with status {status:#x}", asked.message);
             self.channel.failure.get_or_insert(what);
         }
+        if let (request::SHMEM_MAP, Payload::Mmap(mapping), false) =
+            (reply.request, &asked.message.payload, reply.payload.as_u64() == Some(0))
+        {
+            let same = |piece: &&mut Piece| (piece.region, piece.offset) == (mapping.shmid, mapping.shm_offset);
+            if let Some(piece) = self.channel.pieces.iter_mut().rev().find(same) {
+                piece.mapped = false;
+            }
+        }
         if let Payload::Iotlb(miss) = &asked.message.payload {
             self.channel.missing.retain(|m| m.iova != miss.iova);
         }
@@ -336,15 +344,18 @@ impl SimBack {
     /// A page of the first shared memory region in which nothing is mapped.
     fn free_piece(&self) -> Mmap {
         let region = self.config.shared_memory.iter().position(|size| *size > 0).unwrap_or(0) as u8;
-        let taken = |offset: u64| {
-            let end = offset + PAGE;
-            let mut pieces = self.channel.pieces.iter().filter(|p| p.mapped && p.region == region);
-            pieces.any(|p| p.offset < end && offset < p.offset.saturating_add(p.window.size()))
-        };
-        let shm_offset = (0..)
-            .map(|page| page * PAGE)
-            .find(|offset| !taken(*offset))
-            .unwrap_or(0);
+        let mapped = self.channel.pieces.iter().filter(|p| p.mapped && p.region == region);
+        let mut taken: Vec<(u64, u64)> = mapped
+            .map(|p| (p.offset, p.offset.saturating_add(p.window.size())))
+            .collect();
+        taken.sort_unstable();
+        let mut shm_offset = 0u64;
+        for (start, end) in taken {
+            if start >= shm_offset.saturating_add(PAGE) {
+                break;
+            }
+            shm_offset = shm_offset.max(end.checked_next_multiple_of(PAGE).unwrap_or(0));
+        }
         Mmap {
             shmid: region,
             shm_offset,
