@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::iotlb::{Miss, READ};
 use super::{BackError, SimBack};
 use crate::memory::Window;
-use crate::peer::sim::wanted::{Composed, Wanted, refused};
+use crate::peer::sim::wanted::{Composed, Status, Wanted, unwanted};
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{duplicate, memfd};
 use crate::wire::id::backend as request;
@@ -50,7 +50,7 @@ struct Piece {
 #[derive(Debug)]
 struct Asked {
     message: Message,
-    wanted: Option<u64>,
+    wanted: Status,
     /// The handler that waits for it goes on then.
     resumes: bool,
 }
@@ -147,7 +147,7 @@ impl SimBack {
         let Some(asked) = self.channel.asked.remove(at) else {
             return;
         };
-        if let Some(status) = refused(asked.wanted, reply) {
+        if let Some(status) = unwanted(asked.wanted, reply) {
             let what = format!("the front-end answered {} with status {status:#x}", asked.message);
             self.channel.failure.get_or_insert(what);
         }
@@ -365,6 +365,11 @@ impl SimBack {
         }
     }
 
+    /// The file of the object that was announced last.
+    pub(super) fn latest_object(&self) -> Option<OwnedFd> {
+        duplicate(&self.channel.objects.last()?.file).ok()
+    }
+
     /// The file of an object, for the front-end that asks for it.
     pub(super) fn object(&self, uuid: &[u8; 16]) -> Option<OwnedFd> {
         let object = self.channel.objects.iter().find(|object| object.uuid == *uuid)?;
@@ -408,7 +413,7 @@ impl SimBack {
                 field("permissions", u64::from(miss.permissions)),
             ],
             // without a translation the ring stays where it is
-            status: None,
+            status: Status::Any,
             ..Wanted::default()
         };
         if let Err(error) = self.ask(&wanted, false) {
