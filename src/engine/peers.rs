@@ -161,7 +161,9 @@ impl PeerState {
     /// Whether it is stuck in sending on a socket, or in sending at all if it has one thread.
     pub(super) fn is_stuck(&self, channel: Channel) -> bool {
         let threads = self.sim.has_threads();
-        self.blocked.iter().any(|blocked| !threads || blocked.message.channel == channel)
+        self.blocked
+            .iter()
+            .any(|blocked| !threads || blocked.message.channel == channel)
     }
 
     /// Its process ended.

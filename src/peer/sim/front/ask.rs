@@ -237,12 +237,7 @@ impl SimFront {
     }
 
     /// Takes in the reply to a request that a step asked for.
-    pub(super) fn accept_asked(
-        &mut self,
-        sent: &Message,
-        reply: &Message,
-        wanted: Status,
-    ) -> Result<(), FrontError> {
+    pub(super) fn accept_asked(&mut self, sent: &Message, reply: &Message, wanted: Status) -> Result<(), FrontError> {
         let Some(spec) = sent.spec() else { return Ok(()) };
         if matches!(
             sent.request,
