@@ -17,4 +17,5 @@ pub mod spec;
 pub mod suite;
 pub mod sys;
 pub mod trace;
+pub mod traffic;
 pub mod wire;
