@@ -75,6 +75,8 @@ pub(super) struct Peer {
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
+    /// It is a modelled endpoint: it does what a schedule says, on a socket of its own.
+    pub(super) modelled: bool,
     pub(super) listens: Option<bool>,
     pub(super) reconnect_ms: Option<u64>,
     pub(super) plugged: bool,
@@ -368,6 +370,7 @@ fn evaluate(
             .iter()
             .map(|(request, a)| Ok((requester(request)?, answer(a, kind)?)))
             .collect::<Result<_, Diagnostic>>()?,
+        modelled: decl.retry.is_some(),
         kick_on_start: decl.kick_on_start.as_ref().is_none_or(|k| k.value),
         listens: decl.listens.as_ref().map(|l| l.value),
         reconnect_ms: decl.reconnect.as_ref().map(|d| d.ms),

@@ -12,7 +12,7 @@ use super::search::Space;
 
 /// Ways into a run without end, and once around.
 #[derive(Debug, Clone)]
-pub struct Lasso {
+pub(super) struct Lasso {
     /// Where the cycle begins.
     pub(super) entry: u32,
     /// Once around.
@@ -21,7 +21,7 @@ pub struct Lasso {
 
 /// The shortest of each kind.
 #[derive(Debug, Clone, Default)]
-pub struct Cycles {
+pub(super) struct Cycles {
     /// No end can be reached any more.
     pub(super) inescapable: Option<Lasso>,
     /// An end could be reached.
@@ -81,6 +81,9 @@ struct Component {
 struct Components {
     fair: Vec<Component>,
 }
+
+/// A state, and which steps have been taken or were impossible somewhere.
+type At = (u32, u32);
 
 const UNSEEN: u32 = u32::MAX;
 
@@ -214,10 +217,10 @@ fn around<M: Machine>(
     most: usize,
 ) -> Option<Vec<u8>> {
     let idle = |node: u32| !machine.steps(space.state(node)) & !PROGRESS;
-    let wanted = if progress { u32::MAX } else { u32::MAX & !PROGRESS };
+    let wanted = if progress { u32::MAX } else { !PROGRESS };
     let start = (entry, idle(entry));
     // from where, and by which step
-    let mut came: HashMap<(u32, u32), ((u32, u32), u8, u32)> = HashMap::new();
+    let mut came: HashMap<At, (At, u8)> = HashMap::new();
     let mut queue = VecDeque::from([(start, 0u32)]);
     while let Some(((node, mask), length)) = queue.pop_front() {
         if length as usize + 1 >= most || came.len() > TRY_MAX {
@@ -243,7 +246,7 @@ fn around<M: Machine>(
                 let mut cycle = vec![step];
                 let mut at = (node, mask);
                 while at != start || cycle.len() < length as usize + 1 {
-                    let Some((before, step, _)) = came.get(&at) else { break };
+                    let Some((before, step)) = came.get(&at) else { break };
                     cycle.push(*step);
                     at = *before;
                 }
@@ -251,7 +254,7 @@ fn around<M: Machine>(
                 return Some(cycle);
             }
             if next != start && !came.contains_key(&next) {
-                came.insert(next, ((node, mask), step, length + 1));
+                came.insert(next, ((node, mask), step));
                 queue.push_back((next, length + 1));
             }
         }

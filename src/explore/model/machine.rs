@@ -1,5 +1,6 @@
 //! What the search needs of a model: states that can be kept by the million, and the steps between them.
 
+use crate::peer::sim::retry::channels::{Act, Case, TwoState};
 use crate::peer::sim::retry::{Classes, Done, Resends, State, Step, Steps, System};
 
 /// A state as plain bits.
@@ -134,5 +135,50 @@ impl Machine for System {
 
     fn mirrored(&self, step: u8) -> u8 {
         Step::from_code(step).mirrored().code()
+    }
+}
+
+impl Packed for TwoState {
+    #[inline]
+    fn hash(&self) -> u64 {
+        let [a, b, c, d] = self.bits();
+        let x = fold(a ^ 0x9e37_79b9_7f4a_7c15, b ^ 0xd1b5_4a32_d192_ed03);
+        fold(x ^ c, d ^ 0x8cb9_2ba7_2f3d_8dd7)
+    }
+}
+
+impl Machine for Case {
+    type State = TwoState;
+
+    fn initial(&self) -> TwoState {
+        Case::initial(self)
+    }
+
+    fn steps(&self, state: &TwoState) -> u32 {
+        Case::steps(self, state)
+    }
+
+    fn apply(&self, state: &TwoState, step: u8) -> Came<TwoState> {
+        let Some(act) = Act::from_code(step) else {
+            return Came {
+                state: *state,
+                cut: true,
+                ..Came::default()
+            };
+        };
+        let (state, moved) = Case::apply(self, state, act);
+        Came {
+            state,
+            classes: moved.classes,
+            ..Came::default()
+        }
+    }
+
+    fn classes(&self, state: &TwoState, steps: u32) -> Classes {
+        Case::classes(self, state, steps)
+    }
+
+    fn is_finished(&self, state: &TwoState) -> bool {
+        Case::is_finished(self, state)
     }
 }

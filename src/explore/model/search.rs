@@ -267,11 +267,9 @@ pub fn search<M: Machine>(machine: &M, limits: Limits) -> Space<M::State> {
                         continue;
                     }
                     let (next, mirrored) = canonical(came.state);
-                    if space.states.len() >= limits.states {
-                        if space.find(&next).is_none() {
-                            space.met(Bound::States);
-                            continue;
-                        }
+                    if space.states.len() >= limits.states && space.find(&next).is_none() {
+                        space.met(Bound::States);
+                        continue;
                     }
                     let step = step | if mirrored { MIRRORED } else { 0 };
                     let (_, new) = space.insert(next, at, step);

@@ -4,9 +4,12 @@
 //! steps over a real socket.
 //!
 //! `policy` is the table of strategies, `program` that of programs; `state` packs a state into 32 bytes; `step` is the
-//! machine; `class` says what is wrong with a state.
+//! machine; `class` says what is wrong with a state. [`channels`] is the machine with two sockets, threads and handlers
+//! that wait, with its own table of cases. [`play`] carries out the steps of either on real sockets, message by message.
 
+pub mod channels;
 mod class;
+pub mod play;
 mod policy;
 mod program;
 mod state;

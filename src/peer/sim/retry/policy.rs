@@ -151,8 +151,8 @@ const fn timeout(on_timeout: OnTimeout, policy: Policy) -> Policy {
 #[rustfmt::skip]
 pub const STRATEGIES: &[Strategy] = &[
     both("A0", plain(Error, Timers::None), "error; today's QEMU and rust-vmm"),
-    both("A0-2016", Policy { flags_before_payload: true, ..plain(Error, Timers::None) },
-        "the reader of 2016 as written: flags looked at before the payload is read"),
+    row("A0-2016", Policy { flags_before_payload: true, ..plain(Error, Timers::None) }, plain(Serve, Timers::None),
+        "the front-end's reader of 2016 as written: flags looked at before the payload is read"),
     row("A1", plain(Drop, Timers::None), plain(Serve, Timers::None), "front-end drops, nobody sends again"),
     row("A2", plain(Drop, Timers::Sets), plain(Serve, Timers::Sets), "the seed, one side only"),
     both("A3", plain(Drop, Timers::Sets), "the seed's text on both sides: GETs have no timer"),
