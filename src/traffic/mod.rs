@@ -8,6 +8,7 @@ mod gaps;
 pub mod lane;
 pub mod latency;
 pub mod pump;
+pub mod rig;
 pub mod sink;
 pub mod sizes;
 pub mod source;

@@ -63,7 +63,7 @@ impl Writer {
     pub(super) fn write(&mut self, chains: &Chains<'_>, first: usize, packet: &mut [u8]) -> Option<usize> {
         self.given.clear();
         let chain = chains.get(first)?;
-        let room: usize = chain.writable.iter().map(Place::len).sum();
+        let room: usize = chain.writable.iter().map(|place| place.len()).sum();
         if room >= packet.len() {
             packet[NUM_BUFFERS_AT..NET_HEADER_BYTES].copy_from_slice(&1u16.to_le_bytes());
             scatter(chain.writable, packet);
@@ -78,7 +78,7 @@ impl Writer {
         let (mut room, mut count) = (0, 0u16);
         while room < packet.len() {
             let chain = chains.get(first + usize::from(count))?;
-            room += chain.writable.iter().map(Place::len).sum::<usize>();
+            room += chain.writable.iter().map(|place| place.len()).sum::<usize>();
             count += 1;
         }
         packet[NUM_BUFFERS_AT..NET_HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
@@ -329,7 +329,7 @@ fn room_from(chains: &Chains<'_>, first: usize, chains_max: usize, enough: usize
     let mut room = 0;
     for index in (first..chains.len()).take(chains_max) {
         let Some(chain) = chains.get(index) else { break };
-        room += chain.writable.iter().map(Place::len).sum::<usize>();
+        room += chain.writable.iter().map(|place| place.len()).sum::<usize>();
         if room >= enough {
             break;
         }

@@ -29,7 +29,8 @@ impl Arena {
         u64::from(self.stride) * u64::from(self.count)
     }
 
-    fn at(&self, index: u32) -> u64 {
+    /// Guest address of one.
+    pub(super) fn at(&self, index: u32) -> u64 {
         self.base + u64::from(index) * u64::from(self.stride)
     }
 }
@@ -112,6 +113,11 @@ impl<R: DriverRing> DriverSender<R> {
     pub fn stamped(mut self) -> Self {
         self.stamps = true;
         self
+    }
+
+    /// So many more than up to now.
+    pub fn send_more(&mut self, frames: u64) {
+        self.pace.limit = Some(self.pace.limit.unwrap_or_default() + frames);
     }
 
     /// Sends nothing more.

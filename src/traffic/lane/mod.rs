@@ -4,6 +4,7 @@
 //! taken from a lane and given to it between two steps, while messages are handled that change them.
 
 mod device;
+mod direct;
 mod driver;
 mod forward;
 mod pace;
@@ -13,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 pub use device::{DevicePort, DeviceReceiver, DeviceSender};
+pub use direct::DirectSender;
 pub use driver::{Arena, DriverPort, DriverReceiver, DriverSender};
 pub use forward::Forward;
 pub use pace::Pace;
@@ -21,7 +23,7 @@ use super::frame::FRAME_BYTES_MAX;
 use super::sink::{Finding, Sink};
 use crate::memory::MemoryError;
 use crate::ring::RingError;
-use crate::sys::fd::signal_event;
+use crate::sys::fd::{FdType, fd_type, is_nonblocking, signal_event, signal_event_now};
 
 /// Bytes of virtio_net_hdr with VERSION_1 or MRG_RXBUF.
 pub const NET_HEADER_BYTES: usize = 12;
@@ -127,18 +129,32 @@ impl Progress {
     }
 }
 
-/// An eventfd that the other side waits on; none where it polls, or has not said yet.
+/// An eventfd that one side signals and the other waits on; none where it polls, or has not said yet.
 #[derive(Debug, Clone, Default)]
-pub struct Bell(pub Option<Arc<OwnedFd>>);
+pub struct Bell {
+    fd: Option<Arc<OwnedFd>>,
+    /// It can be written without looking first.
+    is_ours: bool,
+}
 
 impl Bell {
+    /// An eventfd; one that blocks is only written when it has room, since a peer may have filled it.
+    #[must_use]
+    pub fn new(fd: Option<Arc<OwnedFd>>) -> Self {
+        let is_ours = fd
+            .as_ref()
+            .is_some_and(|fd| fd_type(fd.as_fd()) == FdType::Eventfd && is_nonblocking(fd.as_fd()));
+        Self { fd, is_ours }
+    }
+
     fn ring(&self) -> Result<(), Trouble> {
-        let Some(fd) = &self.0 else { return Ok(()) };
-        signal_event(fd.as_fd()).map_err(|error| Trouble::Signal(error.to_string()))
+        let Some(fd) = &self.fd else { return Ok(()) };
+        let rung = if self.is_ours { signal_event_now(fd.as_fd()) } else { signal_event(fd.as_fd()) };
+        rung.map_err(|error| Trouble::Signal(error.to_string()))
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.0.as_ref().map(|fd| fd.as_fd())
+        self.fd.as_ref().map(|fd| fd.as_fd())
     }
 }
 

@@ -1,3 +1,5 @@
+mod lanes;
+
 use proptest::prelude::*;
 
 use super::frame::{self, Damage, Header};
