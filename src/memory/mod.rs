@@ -9,6 +9,7 @@ mod error;
 mod guest;
 mod inflight;
 mod mapping;
+mod reach;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use dirty::{DirtyLog, LOG_PAGE_BYTES, LoggedAccess};
 pub use error::{MemoryError, Space};
 pub use guest::{Backing, FrontRegion, GuestMemory, MemoryOptions, RegionLayout, UserAddresses};
 pub use inflight::{INFLIGHT_ALIGN, Inflight, inflight_stride_split};
+pub use reach::Reach;
 pub use table::{REGIONS_MAX, RegionTable};
 
 /// One region as it is announced by SET_MEM_TABLE and ADD_MEM_REG. Addresses and sizes are bytes.

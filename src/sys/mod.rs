@@ -10,6 +10,7 @@ pub mod inherited;
 pub mod limits;
 pub mod poll;
 pub mod process_table;
+pub mod shared;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;

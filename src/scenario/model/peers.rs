@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
+use super::Scenario;
+use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
 /// with `{socket}` or `{fd}`, `listen:PATH` or `connect:PATH` (the harness listens or connects there).
@@ -17,6 +19,9 @@ pub struct PeerDecl {
     /// The peer is a back-end (old name: slave).
     #[serde(default, alias = "slave")]
     pub backend: Option<At<String>>,
+    /// What is spoken on all links of this scenario: `vhost-user` (default), `vhost-pci` or `vhost-pci-g2`. One peer says it.
+    #[serde(default)]
+    pub dialect: Option<At<String>>,
     /// `net`, `blk` or `generic` for simulated peers; for QEMU also its device table's other names.
     #[serde(default)]
     pub device: Option<At<String>>,
@@ -152,6 +157,9 @@ pub struct HeaderDecl {
     /// Payload size as announced.
     #[serde(default)]
     pub size: Option<At<Num>>,
+    /// Connection id, in the dialect that has one.
+    #[serde(default)]
+    pub conn_id: Option<At<Num>>,
 }
 
 /// How a process must have ended.
@@ -191,4 +199,13 @@ pub struct RetryDecl {
     /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
     #[serde(default)]
     pub capacity: Option<At<Num>>,
+}
+
+impl Scenario {
+    /// What is spoken on the links: what any peer declares.
+    pub fn dialect(&self) -> Dialect {
+        let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
+        // what is no dialect is reported where declarations are checked
+        declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
 }
