@@ -85,7 +85,11 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (topology, ring, sizes, burst) = (self.topology, self.ring(), &self.sizes, self.burst);
-        write!(f, "{topology} {ring} {} {sizes} bytes burst {burst} {}", self.ring_size, self.notify)?;
+        write!(
+            f,
+            "{topology} {ring} {} {sizes} bytes burst {burst} {}",
+            self.ring_size, self.notify
+        )?;
         if self.huge_pages {
             f.write_str(" huge pages")?;
         }
@@ -172,7 +176,12 @@ fn sides(cell: &Cell) -> Result<Vec<Vec<Box<dyn Lane>>>, RigError> {
     let burst = cell.burst;
     let sender = |of: &Machine| -> Result<Box<dyn Lane>, RigError> {
         let port = of.driver(Way::Transmit)?;
-        Ok(Box::new(DriverSender::<Driver>::new(port, source(), Pace::default(), burst)))
+        Ok(Box::new(DriverSender::<Driver>::new(
+            port,
+            source(),
+            Pace::default(),
+            burst,
+        )))
     };
     let receiver = |of: &Machine| -> Result<Box<dyn Lane>, RigError> {
         let port = of.driver(Way::Receive)?;
@@ -183,7 +192,10 @@ fn sides(cell: &Cell) -> Result<Vec<Vec<Box<dyn Lane>>>, RigError> {
             let one = machine()?;
             let from = sender(&one)?;
             let port = one.device(Way::Transmit)?;
-            vec![vec![from], vec![Box::new(DeviceReceiver::<Device>::new(Some(port), sink(), burst))]]
+            vec![
+                vec![from],
+                vec![Box::new(DeviceReceiver::<Device>::new(Some(port), sink(), burst))],
+            ]
         }
         Topology::ToFrontend => {
             let one = machine()?;

@@ -64,7 +64,9 @@ pub fn round_trips(cell: &Cell, rounds: usize, trips: usize) -> Result<RoundTrip
         }
         Ok(measured)
     };
-    let thread = std::thread::Builder::new().name("vuh-trips".to_owned()).spawn(measure)?;
+    let thread = std::thread::Builder::new()
+        .name("vuh-trips".to_owned())
+        .spawn(measure)?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
@@ -149,7 +151,9 @@ impl Packets {
         let wanted = self.sender.progress().sent;
         while self.receiver.progress().received < wanted {
             if self.receiver.step(0)? == 0 && !self.receiver.ask_for_signals() {
-                self.edges.wait(None).map_err(|error| Trouble::Signal(error.to_string()))?;
+                self.edges
+                    .wait(None)
+                    .map_err(|error| Trouble::Signal(error.to_string()))?;
             }
         }
         Ok(())

@@ -100,7 +100,12 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     }
     let baseline = args.baseline.checked_sub(1).filter(|at| *at < cells.len());
     if baseline.is_none() {
-        return Err(usage(format!("--baseline {}: there are cells 1 to {}", args.baseline, cells.len())).into());
+        return Err(usage(format!(
+            "--baseline {}: there are cells 1 to {}",
+            args.baseline,
+            cells.len()
+        ))
+        .into());
     }
     let options = Options {
         rounds: args.rounds.max(1),
@@ -122,7 +127,11 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     if let Some(path) = &args.svg {
         write(path, &report::bench::svg(&results))?;
     }
-    Ok(if results.interrupted { Exit::Interrupted } else { Exit::Passed })
+    Ok(if results.interrupted {
+        Exit::Interrupted
+    } else {
+        Exit::Passed
+    })
 }
 
 fn latency(args: &Args, cell: &Cell, out: &mut Console) -> anyhow::Result<Exit> {
@@ -145,13 +154,19 @@ fn cells(args: &Args) -> anyhow::Result<Vec<Cell>> {
     let size = |text: &String| match text.as_str() {
         "imix" => Ok(Sizes::imix()),
         number => {
-            let bytes = number.parse().map_err(|_| usage(format!("--size {number}: neither a number nor 'imix'")))?;
+            let bytes = number
+                .parse()
+                .map_err(|_| usage(format!("--size {number}: neither a number nor 'imix'")))?;
             Sizes::fixed(bytes).map_err(|error| usage(format!("--size {number}: {error}")))
         }
     };
     let sizes: Vec<Sizes> = args.size.iter().map(size).collect::<Result<_, _>>()?;
     if !args.ring_size.is_power_of_two() || args.ring_size > 0x8000 {
-        return Err(usage(format!("--ring-size {}: it has to be a power of two up to 32768", args.ring_size)).into());
+        return Err(usage(format!(
+            "--ring-size {}: it has to be a power of two up to 32768",
+            args.ring_size
+        ))
+        .into());
     }
     let mut cells = Vec::new();
     for ring in &args.ring {

@@ -133,9 +133,17 @@ fn ranks_outside(count: usize) -> usize {
 
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Interval { low, median, high, windows } = self;
+        let Interval {
+            low,
+            median,
+            high,
+            windows,
+        } = self;
         let digits = if *median < 100.0 { 3 } else { 0 };
-        write!(f, "{median:.digits$} ({low:.digits$} to {high:.digits$}, {windows} windows)")
+        write!(
+            f,
+            "{median:.digits$} ({low:.digits$} to {high:.digits$}, {windows} windows)"
+        )
     }
 }
 
@@ -185,7 +193,10 @@ mod tests {
         counts
     }
 
-    const LEAST: Limits = Limits { at_least: Some(0.85), at_most: None };
+    const LEAST: Limits = Limits {
+        at_least: Some(0.85),
+        at_most: None,
+    };
 
     #[test]
     fn what_is_as_fast_is_never_called_slow() {
@@ -221,7 +232,10 @@ mod tests {
         let (mut level, mut left) = (1.0, 0);
         let [_, broken, _] = said(40, 1.0, LEAST, |_| {
             if left == 0 {
-                (level, left) = (if chance.next() < 0.5 { 1.0 } else { 0.6 }, 4 + (chance.next() * 8.0) as usize);
+                (level, left) = (
+                    if chance.next() < 0.5 { 1.0 } else { 0.6 },
+                    4 + (chance.next() * 8.0) as usize,
+                );
             }
             left -= 1;
             // it happens to hit one of the two only
@@ -234,7 +248,10 @@ mod tests {
     fn too_few_windows_say_nothing() {
         // Broken: a verdict out of three windows.
         for windows in 0..WINDOWS_MIN {
-            let limits = Limits { at_least: Some(2.0), at_most: None };
+            let limits = Limits {
+                at_least: Some(2.0),
+                at_most: None,
+            };
             assert_eq!(judge(&vec![1.0; windows], limits), Said::TooFew { windows });
         }
         assert!(matches!(judge(&[1.0, f64::NAN].repeat(20), LEAST), Said::TooFew { .. }));

@@ -11,7 +11,9 @@ use nix::unistd::Pid;
 /// The kernel does not say.
 pub fn allowed() -> io::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true)).collect())
+    Ok((0..CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu) == Ok(true))
+        .collect())
 }
 
 /// Keeps this thread on one processor.

@@ -275,11 +275,7 @@ fn run(shared: &Shared, mut edges: Edges, options: PumpOptions, clock: Clock) {
             }
             continue;
         }
-        let moving = Moving {
-            shared,
-            options,
-            clock,
-        };
+        let moving = Moving { shared, options, clock };
         moving.move_frames(&mut side, &mut edges, &mut told);
     }
 }

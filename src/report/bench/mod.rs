@@ -18,10 +18,25 @@ const VERSION: u32 = 1;
 #[must_use]
 pub fn table(results: &Results) -> Vec<String> {
     let head = [
-        "", "topology", "ring", "bytes", "burst", "notify", "best", "median", "Gbit/s", "of baseline",
+        "",
+        "topology",
+        "ring",
+        "bytes",
+        "burst",
+        "notify",
+        "best",
+        "median",
+        "Gbit/s",
+        "of baseline",
     ];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(results.cells.iter().enumerate().map(|(at, cell)| row(at, cell, results.options.baseline)));
+    rows.extend(
+        results
+            .cells
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| row(at, cell, results.options.baseline)),
+    );
     let widths: Vec<usize> = (0..head.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -29,14 +44,22 @@ pub fn table(results: &Results) -> Vec<String> {
         let cells = row.iter().zip(&widths).enumerate();
         let padded = cells.map(|(at, (text, width))| {
             let is_number = at == 0 || at >= 6 && at < 9 || at == 3;
-            if is_number { format!("{text:>width$}") } else { format!("{text:<width$}") }
+            if is_number {
+                format!("{text:>width$}")
+            } else {
+                format!("{text:<width$}")
+            }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     let mut lines: Vec<String> = rows.iter().map(line).collect();
     let options = &results.options;
     let (ring, rounds, window) = (ring_size(results), options.rounds, options.window.as_millis());
-    let pages = if results.cells.iter().any(|c| c.cell.huge_pages) { ", huge pages" } else { "" };
+    let pages = if results.cells.iter().any(|c| c.cell.huge_pages) {
+        ", huge pages"
+    } else {
+        ""
+    };
     let cpus = match results.cells.iter().any(|c| c.cell.one_thread) {
         true => 1,
         false => results.cpus.len().min(2),
@@ -94,7 +117,10 @@ pub fn latency(trips: &RoundTrips) -> Vec<String> {
     vec![
         format!("packet there and back   {}", trips.packet),
         format!("bare eventfd            {}", trips.bare),
-        format!("ratio of medians        {:.3} (median of {rounds} rounds, interleaved)", trips.ratio()),
+        format!(
+            "ratio of medians        {:.3} (median of {rounds} rounds, interleaved)",
+            trips.ratio()
+        ),
     ]
 }
 
@@ -140,13 +166,30 @@ struct JsonInterval {
 
 impl From<Interval> for JsonInterval {
     fn from(interval: Interval) -> Self {
-        let Interval { low, median, high, windows } = interval;
-        Self { low, median, high, windows }
+        let Interval {
+            low,
+            median,
+            high,
+            windows,
+        } = interval;
+        Self {
+            low,
+            median,
+            high,
+            windows,
+        }
     }
 }
 
 fn json_cell(measured: &Measured) -> JsonCell<'_> {
-    let Measured { cell, windows, interval, ratio, ratio_median, frames } = measured;
+    let Measured {
+        cell,
+        windows,
+        interval,
+        ratio,
+        ratio_median,
+        frames,
+    } = measured;
     JsonCell {
         topology: cell.topology.to_string(),
         ring: cell.ring(),

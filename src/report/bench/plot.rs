@@ -39,7 +39,11 @@ pub fn svg(results: &Results) -> String {
     let x = |bytes: f64| {
         let at = sizes.iter().position(|size| *size == bytes).unwrap_or(0);
         // evenly, as the sizes of a matrix are chosen to be told apart
-        let share = if sizes.len() < 2 { 0.5 } else { at as f64 / (sizes.len() - 1) as f64 };
+        let share = if sizes.len() < 2 {
+            0.5
+        } else {
+            at as f64 / (sizes.len() - 1) as f64
+        };
         LEFT + 24.0 + share * (WIDTH - LEFT - RIGHT - 48.0)
     };
     let y = |rate: f64| HEIGHT - BOTTOM - rate / 1e6 / ceiling * (HEIGHT - TOP - BOTTOM);
@@ -51,13 +55,27 @@ pub fn svg(results: &Results) -> String {
     );
     let text = |out: &mut String, x: f64, y: f64, anchor: &str, more: &str, text: &str| {
         let text = escape(text);
-        let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\"{more}>{text}</text>");
+        let _ = writeln!(
+            out,
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\"{more}>{text}</text>"
+        );
     };
-    text(&mut out, LEFT, 24.0, "start", " font-weight=\"bold\"", "Million verified frames a second");
+    text(
+        &mut out,
+        LEFT,
+        24.0,
+        "start",
+        " font-weight=\"bold\"",
+        "Million verified frames a second",
+    );
     axes(&mut out, &sizes, results, (step, ceiling), &x, &y);
     for (at, line) in lines.iter().enumerate() {
         let colour = COLOURS[at % COLOURS.len()];
-        let dash = if line.is_baseline { " stroke-dasharray=\"7 4\"" } else { "" };
+        let dash = if line.is_baseline {
+            " stroke-dasharray=\"7 4\""
+        } else {
+            ""
+        };
         let points: Vec<String> = line
             .points
             .iter()
@@ -80,7 +98,10 @@ pub fn svg(results: &Results) -> String {
                     px - 4.0
                 );
             }
-            let _ = writeln!(out, "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\" fill=\"{colour}\"/>");
+            let _ = writeln!(
+                out,
+                "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\" fill=\"{colour}\"/>"
+            );
         }
         let row = TOP + 10.0 + 20.0 * at as f64;
         let from = WIDTH - RIGHT + 12.0;
@@ -106,7 +127,11 @@ fn axes(
     let mut rate = 0.0;
     while rate <= ceiling + step / 2.0 {
         let at = y(rate * 1e6);
-        let label = if step < 1.0 { format!("{rate:.1}") } else { format!("{rate:.0}") };
+        let label = if step < 1.0 {
+            format!("{rate:.1}")
+        } else {
+            format!("{rate:.0}")
+        };
         let _ = writeln!(
             out,
             "<path d=\"M{LEFT} {at:.1}H{right}\" stroke=\"#ddd\" fill=\"none\"/><text x=\"{:.1}\" y=\"{:.1}\" \
@@ -171,7 +196,8 @@ fn lines(results: &Results) -> Vec<Line<'_>> {
         line.is_baseline |= results.options.baseline == Some(at);
     }
     for line in &mut lines {
-        line.points.sort_by(|a, b| a.cell.sizes.mean().total_cmp(&b.cell.sizes.mean()));
+        line.points
+            .sort_by(|a, b| a.cell.sizes.mean().total_cmp(&b.cell.sizes.mean()));
         if line.is_baseline && results.cells.len() > 1 {
             line.name.push_str(" (baseline)");
         }

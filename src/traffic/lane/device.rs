@@ -27,7 +27,11 @@ impl<R: DeviceRing> DevicePort<R> {
     /// Shows the driver what was given.
     pub(super) fn publish(&mut self) -> Result<(), Trouble> {
         self.ring.flush();
-        if self.ring.needs_call() { self.call.ring() } else { Ok(()) }
+        if self.ring.needs_call() {
+            self.call.ring()
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -297,7 +301,8 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
 
     fn ask_for_signals(&mut self) -> bool {
         // with nothing to send, a buffer is nothing to do
-        !self.pace.is_done(self.source.made()) && self.port.as_mut().is_some_and(|port| port.ring.ask_for_kick())
+        !self.pace.is_done(self.source.made())
+            && self.port.as_mut().is_some_and(|port| port.ring.ask_for_kick())
             && self.pace.due(self.source.made()).is_none()
     }
 

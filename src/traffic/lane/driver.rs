@@ -251,7 +251,9 @@ impl<R: DriverRing> DriverReceiver<R> {
             && let Some(index) = self.free.pop_front()
         {
             let address = self.port.arena.at(index);
-            self.port.ring.add(index, Buffer::writable(address, self.port.arena.stride))?;
+            self.port
+                .ring
+                .add(index, Buffer::writable(address, self.port.arena.stride))?;
             posted = true;
         }
         if posted || self.port.owes_kick {

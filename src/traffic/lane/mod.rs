@@ -149,7 +149,11 @@ impl Bell {
 
     fn ring(&self) -> Result<(), Trouble> {
         let Some(fd) = &self.fd else { return Ok(()) };
-        let rung = if self.is_ours { signal_event_now(fd.as_fd()) } else { signal_event(fd.as_fd()) };
+        let rung = if self.is_ours {
+            signal_event_now(fd.as_fd())
+        } else {
+            signal_event(fd.as_fd())
+        };
         rung.map_err(|error| Trouble::Signal(error.to_string()))
     }
 

@@ -90,7 +90,10 @@ mod tests {
     fn a_limited_source_ends_exactly_there() {
         // Broken: a frame too many or too few is sent.
         let mut pace = Pace::new(Some(40), None);
-        assert_eq!((pace.allows(0, 32, 0), pace.allows(32, 32, 0), pace.allows(40, 32, 0)), (32, 8, 0));
+        assert_eq!(
+            (pace.allows(0, 32, 0), pace.allows(32, 32, 0), pace.allows(40, 32, 0)),
+            (32, 8, 0)
+        );
         assert!(pace.is_done(40) && !pace.is_done(39));
         let mut endless = Pace::default();
         endless.stop(7);

@@ -4,9 +4,7 @@ use crate::memory::GuestAccess;
 use crate::ring::RingError;
 use crate::ring::burst::{Device, DeviceRing, Driver, Layout, RingOptions};
 use crate::traffic::fault::{Fault, Meddler};
-use crate::traffic::lane::{
-    DeviceReceiver, DeviceSender, DriverReceiver, DriverSender, Forward, Lane, Pace, Trouble,
-};
+use crate::traffic::lane::{DeviceReceiver, DeviceSender, DriverReceiver, DriverSender, Forward, Lane, Pace, Trouble};
 use crate::traffic::rig::{Machine, RingKind, Way};
 use crate::traffic::sink::{Sink, What};
 use crate::traffic::sizes::Sizes;
@@ -68,7 +66,11 @@ fn all_kinds() -> impl Iterator<Item = RingKind> {
 fn both_directions_deliver_every_frame_on_both_kinds_of_ring() {
     // Broken: frames are lost, doubled or damaged on the way through a ring.
     for kind in all_kinds() {
-        for sizes in [Sizes::fixed(64).unwrap(), Sizes::imix(), Sizes::cycle([64, 9000, 77]).unwrap()] {
+        for sizes in [
+            Sizes::fixed(64).unwrap(),
+            Sizes::imix(),
+            Sizes::cycle([64, 9000, 77]).unwrap(),
+        ] {
             let machine = Machine::new(kind, sizes.longest(), false).unwrap();
             let mut sender = DriverSender::new(machine.driver(Way::Transmit).unwrap(), source(&sizes), limit(3000), 32);
             let mut receiver = DriverReceiver::new(machine.driver(Way::Receive).unwrap(), sink(), 32);
@@ -108,9 +110,21 @@ fn a_frame_too_long_for_its_buffer_is_told() {
     let machine = Machine::new(kind(false, 64, false), 500, false).unwrap();
     let mut receiver = DriverReceiver::new(machine.driver(Way::Receive).unwrap(), sink(), 32);
     let sizes = Sizes::fixed(600).unwrap();
-    let mut giver = DeviceSender::new(Some(machine.device(Way::Receive).unwrap()), source(&sizes), limit(9), 32);
+    let mut giver = DeviceSender::new(
+        Some(machine.device(Way::Receive).unwrap()),
+        source(&sizes),
+        limit(9),
+        32,
+    );
     let trouble = run(&mut [&mut receiver, &mut giver]).unwrap_err();
-    assert_eq!(trouble, Trouble::NoRoom { seq: 0, bytes: 612, room: 512 });
+    assert_eq!(
+        trouble,
+        Trouble::NoRoom {
+            seq: 0,
+            bytes: 612,
+            room: 512
+        }
+    );
 }
 
 #[test]
@@ -169,11 +183,31 @@ fn each_injected_fault_gets_its_verdict() {
         frame(Fault::Flip(0, 0), What::Content { seq: 1000, at: 0 }),
         frame(Fault::Flip(20, 7), What::Header { arrived: 64 }),
         frame(Fault::Repeat, What::Duplicate { seq: 1000 }),
-        frame(Fault::Truncate(9), What::Length { seq: 1000, sent: 64, arrived: 55 }),
-        frame(Fault::Extend(4), What::Length { seq: 1000, sent: 64, arrived: 68 }),
+        frame(
+            Fault::Truncate(9),
+            What::Length {
+                seq: 1000,
+                sent: 64,
+                arrived: 55,
+            },
+        ),
+        frame(
+            Fault::Extend(4),
+            What::Length {
+                seq: 1000,
+                sent: 64,
+                arrived: 68,
+            },
+        ),
         frame(Fault::Stale, What::Duplicate { seq: 999 }),
         frame(Fault::Torn, What::Content { seq: 1000, at: 56 }),
-        frame(Fault::Misdeliver, What::WrongStream { stream: 0x7777, seq: 1000 }),
+        frame(
+            Fault::Misdeliver,
+            What::WrongStream {
+                stream: 0x7777,
+                seq: 1000,
+            },
+        ),
         (Fault::WrongBuffer, Err("wrong buffer")),
         (Fault::StaleDescriptor, Err("stale descriptor")),
         (Fault::TooLong, Err("too long")),
@@ -196,7 +230,9 @@ fn each_injected_fault_gets_its_verdict() {
         }
         // zeroes are no frame of anybody's, so the frame is missed when the next one comes
         let (result, tally) = verdict(Some(Fault::Blank), packed);
-        let Err(Trouble::Frame(finding)) = result else { panic!("{result:?}") };
+        let Err(Trouble::Frame(finding)) = result else {
+            panic!("{result:?}")
+        };
         assert_eq!((finding.what, tally.foreign), (What::Ahead { seq: 1001, by: 1 }, 1));
     }
 }
@@ -208,7 +244,9 @@ fn a_used_index_that_jumps_is_the_device_s_fault() {
     let sizes = Sizes::fixed(64).unwrap();
     let mut sender = DriverSender::new(machine.driver(Way::Transmit).unwrap(), source(&sizes), limit(100), 32);
     sender.step(0).unwrap();
-    let Layout::Split(layout) = machine.layout(Way::Transmit) else { panic!() };
+    let Layout::Split(layout) = machine.layout(Way::Transmit) else {
+        panic!()
+    };
     machine
         .memory()
         .store_u16(layout.used_idx(), 300, std::sync::atomic::Ordering::Release)
