@@ -13,6 +13,7 @@ mod reach;
 mod table;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::sync::atomic::Ordering;
 
@@ -22,6 +23,7 @@ pub use guest::{Backing, FrontRegion, GuestMemory, MemoryOptions, RegionLayout, 
 pub use inflight::{INFLIGHT_ALIGN, Inflight, inflight_stride_split};
 pub use reach::Reach;
 pub use table::{REGIONS_MAX, RegionTable};
+pub use window::Window;
 
 /// One region as it is announced by SET_MEM_TABLE and ADD_MEM_REG. Addresses and sizes are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
