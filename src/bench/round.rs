@@ -18,7 +18,7 @@ pub struct Options {
     pub rounds: usize,
     /// Length of a window.
     pub window: Duration,
-    /// The cell that the others are compared with, by its place.
+    /// The cell with whose way and ring the others are compared, by its place.
     pub baseline: Option<usize>,
 }
 
@@ -31,6 +31,8 @@ pub struct Measured {
     pub windows: Vec<f64>,
     /// Its median and what that lies between, where there are enough windows.
     pub interval: Option<Interval>,
+    /// The cell that it is compared with, by its place.
+    pub baseline: Option<usize>,
     /// Ratio to the baseline, window by window.
     pub ratio: Option<Interval>,
     /// The median of these ratios, even where there are too few for an interval.
@@ -133,25 +135,46 @@ pub fn run(cells: &[Cell], options: Options, mut progress: impl FnMut(usize)) ->
             cell: cell.clone(),
             interval: rate::interval(&windows),
             windows,
+            baseline: None,
             ratio: None,
             ratio_median: None,
             frames,
         });
     }
-    if let Some(baseline) = options.baseline {
-        let base = measured[baseline].windows.clone();
-        for cell in &mut measured {
-            let pairs: Vec<(f64, f64)> = cell.windows.iter().copied().zip(base.iter().copied()).collect();
-            let ratios = rate::ratios(&pairs);
-            (cell.ratio, cell.ratio_median) = (rate::interval(&ratios), Some(median(&ratios)));
-        }
-    }
+    compare(&mut measured, options.baseline);
     Ok(Results {
         cells: measured,
         options,
         cpus,
         interrupted,
     })
+}
+
+/// Compares each cell with the one of the baseline's way and ring that is like it otherwise: same frames, burst and signals.
+fn compare(measured: &mut [Measured], baseline: Option<usize>) {
+    let Some(line) = baseline.and_then(|at| measured.get(at)).map(|base| base.cell.clone()) else {
+        return;
+    };
+    for at in 0..measured.len() {
+        let like = Cell {
+            topology: line.topology,
+            packed: line.packed,
+            ..measured[at].cell.clone()
+        };
+        let Some(base) = measured.iter().position(|other| other.cell == like) else {
+            continue;
+        };
+        let pairs: Vec<(f64, f64)> = {
+            let windows = measured[at].windows.iter().copied();
+            windows.zip(measured[base].windows.iter().copied()).collect()
+        };
+        let cell = &mut measured[at];
+        cell.baseline = Some(base);
+        if base != at {
+            let ratios = rate::ratios(&pairs);
+            (cell.ratio, cell.ratio_median) = (rate::interval(&ratios), Some(median(&ratios)));
+        }
+    }
 }
 
 /// Frames a second while one cell has the machine.

@@ -49,7 +49,7 @@ pub(super) struct Args {
     /// Length of one measurement in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     window: u64,
-    /// The cell that the others are compared with, by its number from 1
+    /// The cell with whose way and ring the others are compared, by its number from 1
     #[arg(long, value_name = "N", default_value_t = 1)]
     baseline: usize,
     /// Measure the round trip of one packet between two sides that sleep, against that of a bare eventfd

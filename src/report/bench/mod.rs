@@ -1,6 +1,8 @@
 //! What `vuh bench` measured: a table for people, JSON for programs, a plot for pages.
 
 mod plot;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
@@ -30,13 +32,7 @@ pub fn table(results: &Results) -> Vec<String> {
         "of baseline",
     ];
     let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(
-        results
-            .cells
-            .iter()
-            .enumerate()
-            .map(|(at, cell)| row(at, cell, results.options.baseline)),
-    );
+    rows.extend(results.cells.iter().enumerate().map(|(at, cell)| row(at, cell)));
     let widths: Vec<usize> = (0..head.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
@@ -79,9 +75,9 @@ fn ring_size(results: &Results) -> u16 {
     results.cells.first().map_or(0, |cell| cell.cell.ring_size)
 }
 
-fn row(at: usize, measured: &Measured, baseline: Option<usize>) -> [String; 10] {
+fn row(at: usize, measured: &Measured) -> [String; 10] {
     let cell = &measured.cell;
-    let ratio = match (baseline, measured.ratio, measured.ratio_median) {
+    let ratio = match (measured.baseline, measured.ratio, measured.ratio_median) {
         (Some(base), ..) if base == at => "baseline".to_owned(),
         (_, Some(Interval { low, median, high, .. }), _) => format!("{median:.3} ({low:.3} to {high:.3})"),
         (_, None, Some(median)) => format!("{median:.3} (too few rounds, or too much noise)"),
@@ -147,6 +143,8 @@ struct JsonCell<'a> {
     notify: String,
     huge_pages: bool,
     one_thread: bool,
+    /// Place of the cell it is compared with.
+    baseline: Option<usize>,
     frames_verified: u64,
     best_per_second: f64,
     median_per_second: f64,
@@ -189,6 +187,7 @@ fn json_cell(measured: &Measured) -> JsonCell<'_> {
         ratio,
         ratio_median,
         frames,
+        ..
     } = measured;
     JsonCell {
         topology: cell.topology.to_string(),
@@ -199,6 +198,7 @@ fn json_cell(measured: &Measured) -> JsonCell<'_> {
         notify: cell.notify.to_string(),
         huge_pages: cell.huge_pages,
         one_thread: cell.one_thread,
+        baseline: measured.baseline,
         frames_verified: *frames,
         best_per_second: measured.best(),
         median_per_second: measured.median(),

@@ -193,7 +193,7 @@ fn lines(results: &Results) -> Vec<Line<'_>> {
         });
         let line = &mut lines[place];
         line.points.push(measured);
-        line.is_baseline |= results.options.baseline == Some(at);
+        line.is_baseline |= measured.baseline == Some(at);
     }
     for line in &mut lines {
         line.points
@@ -210,7 +210,7 @@ fn top(measured: &Measured) -> f64 {
 }
 
 /// Step and end of an axis from 0 to at least `most`: 1, 2 or 5 of some power of ten.
-fn ticks(most: f64) -> (f64, f64) {
+pub(super) fn ticks(most: f64) -> (f64, f64) {
     let most = most.max(0.1);
     let power = 10f64.powf((most / 5.0).log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]

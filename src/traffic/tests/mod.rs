@@ -1,4 +1,5 @@
 mod lanes;
+mod pumps;
 
 use proptest::prelude::*;
 
