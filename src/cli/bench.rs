@@ -115,7 +115,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     let results = match bench::run(&cells, options, |_| {}) {
         Ok(results) => results,
         Err(error @ bench::BenchError::Wrong { .. }) => {
-            out.line(&error.to_string());
+            out.line(error.to_string());
             return Ok(Exit::Failed);
         }
         Err(error) => return Err(error.into()),

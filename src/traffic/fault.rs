@@ -121,7 +121,7 @@ impl Meddler {
     }
 
     /// What becomes of the buffers that the packet before was written to, as they are returned.
-    pub(super) fn return_buffers(&mut self, given: &mut Vec<(Ticket, u32)>) {
+    pub(super) fn return_buffers(&mut self, given: &mut [(Ticket, u32)]) {
         if self.seen == self.at + 1 {
             match self.fault {
                 Fault::WrongBuffer => given.iter_mut().for_each(|(ticket, _)| ticket.id ^= 0x4000),

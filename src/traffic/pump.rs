@@ -95,6 +95,8 @@ struct Shared {
     /// Signalled when it is finished, in trouble, or gone.
     notice: OwnedFd,
     ends: AtomicBool,
+    /// The thread has come to its end.
+    gone: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
     forwarded: AtomicU64,
@@ -123,6 +125,7 @@ impl Pump {
             waker: edges.waker()?,
             notice: eventfd()?,
             ends: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             forwarded: AtomicU64::new(0),
@@ -178,7 +181,7 @@ impl Pump {
     /// Whether its thread has ended though nobody asked it to.
     #[must_use]
     pub fn has_died(&self) -> bool {
-        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        self.shared.gone.load(Ordering::SeqCst)
     }
 
     /// Ends the thread and gives its lanes.
@@ -248,6 +251,7 @@ struct Gone(Arc<Shared>);
 
 impl Drop for Gone {
     fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::SeqCst);
         let _ = signal_event(self.0.notice.as_fd());
     }
 }

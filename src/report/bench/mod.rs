@@ -39,7 +39,7 @@ pub fn table(results: &Results) -> Vec<String> {
     let line = |row: &[String; 10]| {
         let cells = row.iter().zip(&widths).enumerate();
         let padded = cells.map(|(at, (text, width))| {
-            let is_number = at == 0 || at >= 6 && at < 9 || at == 3;
+            let is_number = matches!(at, 0 | 3 | 6..9);
             if is_number {
                 format!("{text:>width$}")
             } else {
