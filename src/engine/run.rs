@@ -167,11 +167,13 @@ impl<'a> Run<'a> {
             if self.tracks[0].is_done() {
                 self.relay();
                 self.check_always()?;
+                self.check_simulated()?;
                 return self.await_answers();
             }
             if moved {
                 self.check_limit()?;
             } else {
+                self.check_simulated()?;
                 self.wait_for_events()?;
             }
         }
@@ -233,9 +235,7 @@ impl<'a> Run<'a> {
         let (due, later): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(at, ..)| *at <= now);
         self.timers = later;
         for (_, peer, token) in due {
-            if let Some(back) = self.peers[peer.0].sim.back() {
-                back.timer(token);
-            }
+            self.peers[peer.0].sim.timer(token);
         }
         self.dial();
         if self.gate.as_ref().is_some_and(super::record::Gate::is_waiting) {
@@ -464,6 +464,13 @@ fn front_config(spec: &Peer) -> FrontConfig {
         one_file: spec.one_file,
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
+        answers: spec.answers.clone(),
+        serving: spec.serving,
+        config_bytes: match spec.kind {
+            DeviceKind::Net => 10,
+            DeviceKind::Blk => 60,
+            DeviceKind::Other => 8,
+        },
     }
 }
 
@@ -501,6 +508,8 @@ fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
         manual: spec.manual.clone(),
         answers: spec.answers.clone(),
         memory_slots: MEMORY_SLOTS,
+        shared_memory: spec.shared_memory.clone(),
+        reads_while_asking: spec.reads_while_asking,
         device,
     })
 }

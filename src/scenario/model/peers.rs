@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
-use super::Scenario;
+use super::{Scenario, Serves};
 use crate::peer::sim::retry::Resends;
 use crate::wire::Dialect;
 
@@ -56,12 +56,21 @@ pub struct PeerDecl {
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
-    /// Scripted answers of a simulated back-end, by request.
+    /// Scripted answers of a simulated peer by request: of a back-end on the main socket, of a front-end on the channel.
     #[serde(default)]
     pub answers: Ordered<Answer>,
     /// Simulated front-end: signals each kick eventfd before it passes it on, as QEMU does (VU-RING-14). Default true.
     #[serde(default)]
     pub kick_on_start: Option<At<bool>>,
+    /// Simulated front-end: when it serves the back-end channel. Default `routed`.
+    #[serde(default)]
+    pub serves_channel: Option<At<Serves>>,
+    /// Simulated back-end: reads its main socket also while a handler waits for an answer on the channel (`ask_during`).
+    #[serde(default)]
+    pub reads_while_asking: Option<At<bool>>,
+    /// Simulated back-end: bytes of the device's shared memory regions, the region with id 0 first; needs SHMEM.
+    #[serde(default)]
+    pub shared_memory: Vec<At<Size>>,
     /// Which end listens on the socket, where the peer leaves it open: true = this peer.
     #[serde(default)]
     pub listens: Option<At<bool>>,
