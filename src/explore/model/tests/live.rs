@@ -1,10 +1,10 @@
 //! Every counterexample over real sockets: the scenario that the search writes, run by the engine.
 
 use super::*;
-use crate::engine;
+use crate::engine::{self, Environment};
 use crate::judge::verdict::Verdict as Judged;
+use crate::peer::catalogue::Catalogue;
 use crate::scenario::{Plan, Settings, load_str};
-use crate::suite::environment::{Options as Around, environment};
 
 /// A scenario with the two endpoints and nothing else.
 pub(in super::super) fn plan_of(front: &str, back: &str, dialect: &str) -> Plan {
@@ -23,7 +23,15 @@ fn load(text: &str) -> Plan {
 /// Runs what a search wrote; the verdict class is part of it.
 fn replay(plan: &Plan, modelled: &crate::scenario::retry::Modelled, schedule: &Schedule, class: Class) {
     let text = schedule.scenario(plan, modelled, "model", class).unwrap();
-    let around = environment(&Around::default(), "vuh".into()).unwrap();
+    let around = Environment {
+        catalogue: Catalogue::load(None, "vuh".into()).unwrap(),
+        frontend: None,
+        backend: None,
+        timeout_ms: None,
+        keep: None,
+        required: Vec::new(),
+        rerun: String::new(),
+    };
     let outcome = engine::run(&load(&text), &around);
     assert_eq!(
         outcome.verdict,
