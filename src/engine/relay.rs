@@ -82,7 +82,9 @@ impl Run<'_> {
             let what = "descriptors were lost: the harness cannot have more open".to_owned();
             self.record(Some(peer), Some(link), EventKind::Fault { what });
         }
-        self.enter(link, from, message, frame.chunk, Vec::new(), false);
+        // what a schedule makes modelled endpoints say is meant to be as it is
+        let scripted = self.peers[self.links[link.0].front.0].spec.modelled;
+        self.enter(link, from, message, frame.chunk, Vec::new(), scripted);
     }
 
     /// A message comes onto a link.
