@@ -3,6 +3,8 @@
 
 pub mod child;
 pub mod clock;
+pub mod cpu;
+pub mod edge;
 pub mod fd;
 pub mod inherited;
 pub mod limits;
