@@ -86,6 +86,11 @@ impl<R> Running<R> {
     pub(super) fn moved(&self) -> u64 {
         self.moved.load(Ordering::Relaxed)
     }
+
+    /// Whether it has stopped by itself, which it does only when something is wrong.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
 }
 
 fn pin(cpu: usize) {

@@ -1,9 +1,12 @@
 //! How fast packets cross shared memory, beside what DPDK does with the same rings on the same processors:
 //!
 //!     cargo bench --bench delivery -- [split|packed] [BYTES] [ROUNDS] [WINDOW_MS]
+//!     cargo bench --bench delivery -- count [split|packed] BYTES MILLIONS
 //!
 //! One processor a side, 1024 descriptors, huge pages, all kinds of pairs in turns within one run; best and median of the
 //! rounds, and the ratio to DPDK with DPDK in the same direction. The receiver's count decides. Asserts nothing.
+//! With `count`, so many frames go from the harness to itself, each of them verified, and it ends with an error if one is not
+//! as it was sent.
 //! What else runs on the machine shows in the figures: `nice -n -20` helps.
 
 mod lanes;
@@ -59,6 +62,9 @@ fn main() {
         window: Duration::from_millis(numbers.get(2).copied().unwrap_or(400) as u64),
         only: numbers.get(3).copied(),
     };
+    if words.iter().any(|word| word == "count") {
+        return count(&asked, asked.rounds as u64 * 1_000_000);
+    }
     if find_program(Path::new("dpdk-testpmd")).is_none() {
         println!("not run: dpdk-testpmd is not installed");
         return;
@@ -82,6 +88,34 @@ fn main() {
         lanes::line_round_trip(BACK_CPU, FRONT_CPU)
     );
     report(&asked, &rates);
+}
+
+/// Sends so many frames and more from the harness's front-end to its back-end; all of them have to arrive as they were sent.
+fn count(asked: &Asked, frames: u64) {
+    let (front, drivers, devices) = own_pair(asked);
+    let begun = Instant::now();
+    let receiving = lanes::Running::start(devices.receive, BACK_CPU);
+    let sending = lanes::Running::start(drivers.transmit, FRONT_CPU);
+    while receiving.moved() < frames {
+        assert!(!receiving.has_ended() && !sending.has_ended(), "a side failed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (_, sent) = sending.end();
+    while receiving.moved() < sent {
+        assert!(!receiving.has_ended(), "a side failed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // the verdict on every one of them is asserted where the lane ends
+    let (_, received) = receiving.end();
+    assert_eq!(sent, received, "no packet is lost");
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "{} ring: {received} frames of {} bytes sent and received in order, whole and once, {:.2} million a second",
+        if asked.packed { "packed" } else { "split" },
+        asked.bytes,
+        received as f64 / 1e6 / seconds
+    );
+    drop(front);
 }
 
 fn report(asked: &Asked, rates: &[Vec<f64>]) {
@@ -129,7 +163,6 @@ struct Stage {
     own_back: (BareBack, Option<Rings<Device>>),
     /// Both sides of the harness.
     pair: (BareFront, Option<Rings<Driver>>, Option<Rings<Device>>),
-    bytes: usize,
 }
 
 /// The receiving and the sending ring of a side.
@@ -156,10 +189,7 @@ impl Stage {
         let listener = UnixListener::bind(path.join("b")).expect("a socket");
         let mut front = Testpmd::start(path, "c", FRONT_CPU, &user("d"), "txonly", RING);
         let mut other_front = Testpmd::start(path, "d", FRONT_CPU, &user("b"), "txonly", RING);
-        let wanted = features::MRG_RXBUF
-            | features::IN_ORDER
-            | features::INDIRECT_DESC
-            | if asked.packed { features::RING_PACKED } else { 0 };
+        let wanted = wanted(asked);
         let socket = OwnedFd::from(listener.accept().expect("DPDK connects").0);
         let mut own_back = BareBack::new(socket, 2, wanted, PATIENCE);
         let rings = own_back.set_up(PATIENCE).expect("DPDK starts its rings");
@@ -169,16 +199,7 @@ impl Stage {
         let socket = OwnedFd::from(std::os::unix::net::UnixStream::connect(path.join("f")).expect("DPDK listens"));
         let own_front = front_end(socket, wanted);
         let own_front_rings = lanes::driver_side(&own_front, asked.bytes);
-        let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
-        let answering = std::thread::spawn(move || {
-            let mut pair = BareBack::new(other.into(), 2, wanted, PATIENCE);
-            let rings = pair.set_up(PATIENCE).expect("the harness starts its rings");
-            (pair, rings)
-        });
-        let pair_front = front_end(one.into(), wanted);
-        let (pair_back, rings) = answering.join().expect("it ends");
-        let pair_devices = lanes::device_side(rings, &pair_back.table.reach(), pair_back.features, asked.bytes);
-        let pair_drivers = lanes::driver_side(&pair_front, asked.bytes);
+        let (pair_front, pair_drivers, pair_devices) = own_pair(asked);
         for program in [&mut back, &mut front, &mut other_back, &mut other_front] {
             program.frames_of(asked.bytes);
         }
@@ -191,13 +212,11 @@ impl Stage {
             other_front,
             own_back: (own_back, Some(own_back_rings)),
             pair: (pair_front, Some(pair_drivers), Some(pair_devices)),
-            bytes: asked.bytes,
         }
     }
 
     /// Million packets a second of one kind.
     fn measure(&mut self, kind: usize, window: Duration) -> f64 {
-        let _ = self.bytes;
         match kind {
             0 => dpdk_to_dpdk(&mut self.front, &mut self.back, window),
             4 => dpdk_to_dpdk(&mut self.back, &mut self.front, window),
@@ -247,6 +266,27 @@ impl Stage {
             }
         }
     }
+}
+
+fn wanted(asked: &Asked) -> u64 {
+    let packed = if asked.packed { features::RING_PACKED } else { 0 };
+    features::MRG_RXBUF | features::IN_ORDER | features::INDIRECT_DESC | packed
+}
+
+/// Both sides of the harness, connected to each other.
+fn own_pair(asked: &Asked) -> (BareFront, Rings<Driver>, Rings<Device>) {
+    let wanted = wanted(asked);
+    let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+    let answering = std::thread::spawn(move || {
+        let mut back = BareBack::new(other.into(), 2, wanted, PATIENCE);
+        let rings = back.set_up(PATIENCE).expect("the harness starts its rings");
+        (back, rings)
+    });
+    let front = front_end(one.into(), wanted);
+    let (back, rings) = answering.join().expect("it ends");
+    let devices = lanes::device_side(rings, &back.table.reach(), back.features, asked.bytes);
+    let drivers = lanes::driver_side(&front, asked.bytes);
+    (front, drivers, devices)
 }
 
 fn front_end(socket: OwnedFd, wanted: u64) -> BareFront {
