@@ -8,12 +8,15 @@
 
 pub mod burst;
 mod chain;
+mod either;
 mod error;
 mod layout;
 pub mod packed;
 pub mod split;
 
+pub use burst::Layout;
 pub use chain::Chain;
+pub use either::{RingDevice, RingDriver};
 pub use error::RingError;
 pub use layout::{PackedLayout, QUEUE_SIZE_MAX, SplitLayout};
 pub use packed::device::{PackedChain, PackedDevice};

@@ -1,7 +1,7 @@
 //! One ring through one model: take, process, return, until the ring is empty, the model has enough, or the budget is spent.
 
 use crate::memory::GuestAccess;
-use crate::ring::SplitDevice;
+use crate::ring::RingDevice;
 
 use super::{DeviceError, DeviceModel, Processed};
 
@@ -34,7 +34,7 @@ pub fn serve_ring(
     model: &mut dyn DeviceModel,
     ring: u16,
     enabled: bool,
-    device: &mut SplitDevice,
+    device: &mut RingDevice,
     ring_mem: &dyn GuestAccess,
     mem: &dyn GuestAccess,
     budget: Budget,
@@ -50,12 +50,8 @@ pub fn serve_ring(
             break;
         }
         let Some(chain) = device.pop(ring_mem)? else {
-            if !device.event_idx() {
-                break;
-            }
             // Ask for a kick, then look again: what was published in between brings none.
-            device.set_avail_event(ring_mem, device.base())?;
-            if device.available(ring_mem)? == 0 {
+            if !device.ask_for_kick(ring_mem)? {
                 break;
             }
             continue;

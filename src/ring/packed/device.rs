@@ -75,6 +75,12 @@ impl PackedDevice {
         self.event_idx = on;
     }
 
+    /// Whether VIRTIO_RING_F_EVENT_IDX is on.
+    #[must_use]
+    pub fn event_idx(&self) -> bool {
+        self.event_idx
+    }
+
     /// Whether a chain is available.
     pub fn is_available(&self, mem: &dyn GuestAccess) -> Result<bool, RingError> {
         let flags = mem.load_u16(self.layout.slot(self.avail.at) + 14, Ordering::Acquire)?;
@@ -116,12 +122,12 @@ impl PackedDevice {
         })
     }
 
-    /// Puts the chain that was taken last back, as if it had never been taken.
-    pub fn undo_pop(&mut self, chain: &PackedChain) -> Result<(), RingError> {
+    /// Puts the chain that was taken last, of so many descriptors, back, as if it had never been taken.
+    pub fn undo_pop(&mut self, descriptors: u16) -> Result<(), RingError> {
         self.taken = self.taken.checked_sub(1).ok_or(RingError::NothingTaken {
             what: "put a chain back",
         })?;
-        self.avail = self.avail.back(chain.descriptors, self.layout.size);
+        self.avail = self.avail.back(descriptors, self.layout.size);
         Ok(())
     }
 
