@@ -1,7 +1,7 @@
 //! One ring through one model: take, process, return, until the ring is empty, the model has enough, or the budget is spent.
 
 use crate::memory::GuestAccess;
-use crate::ring::RingDevice;
+use crate::ring::SplitDevice;
 
 use super::{DeviceError, DeviceModel, Processed};
 
@@ -34,7 +34,7 @@ pub fn serve_ring(
     model: &mut dyn DeviceModel,
     ring: u16,
     enabled: bool,
-    device: &mut RingDevice,
+    device: &mut SplitDevice,
     ring_mem: &dyn GuestAccess,
     mem: &dyn GuestAccess,
     budget: Budget,
@@ -50,8 +50,12 @@ pub fn serve_ring(
             break;
         }
         let Some(chain) = device.pop(ring_mem)? else {
+            if !device.event_idx() {
+                break;
+            }
             // Ask for a kick, then look again: what was published in between brings none.
-            if !device.ask_for_kick(ring_mem)? {
+            device.set_avail_event(ring_mem, device.base())?;
+            if device.available(ring_mem)? == 0 {
                 break;
             }
             continue;

@@ -140,7 +140,7 @@ impl SimBack {
                 Ok(None)
             }
             (request::SET_VRING_BASE, Payload::VringBase(base)) => {
-                ring.base = base.indices;
+                ring.base = base.indices as u16;
                 Ok(None)
             }
             (request::SET_VRING_ADDR, Payload::VringAddr(address)) => {
@@ -181,7 +181,7 @@ impl SimBack {
             }
             (request::GET_VRING_BASE | request::GET_VRING_BASE_SKIP_DRAIN, _) => {
                 self.forget_page(index);
-                let indices = self.stop(index);
+                let indices = u32::from(self.stop(index));
                 let base = VringBase {
                     index: u32::from(index),
                     indices,

@@ -8,9 +8,8 @@ use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
 use crate::peer::device::{Budget, DeviceError, Served, serve_ring};
 use crate::peer::sim::Output;
-use crate::ring::{Layout, PackedLayout, RingDevice, SplitLayout};
+use crate::ring::{SplitDevice, SplitLayout};
 use crate::wire::VringAddr;
-use crate::wire::features::RING_PACKED;
 
 /// What is served before sockets, other rings and deadlines get their turn: a driver can go on for ever.
 const TURN: Budget = Budget {
@@ -22,14 +21,14 @@ const TURN: Budget = Budget {
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     pub(super) size: u16,
-    pub(super) base: u32,
+    pub(super) base: u16,
     pub(super) address: Option<VringAddr>,
     pub(super) kick: Option<Arc<OwnedFd>>,
     pub(super) call: Option<Arc<OwnedFd>>,
     pub(super) error: Option<Arc<OwnedFd>>,
     pub(super) enabled: bool,
     /// Present while the ring is started.
-    pub(super) device: Option<RingDevice>,
+    pub(super) device: Option<SplitDevice>,
     /// It was started, and waits for translations of its own addresses.
     pub(super) starting: bool,
     /// It waits for a translation.
@@ -46,44 +45,26 @@ impl SimBack {
         if self.has_iommu() {
             return self.start_translated(index);
         }
-        let guest = |address| self.memory.user_to_guest(address);
-        let (desc, avail, used) = (
-            guest(address.descriptor)?,
-            guest(address.available)?,
-            guest(address.used)?,
-        );
-        let layout = self.layout(ring.size, desc, avail, used);
-        let mut device = RingDevice::start(layout, ring.base, &self.memory)?;
+        let layout = SplitLayout {
+            size: ring.size,
+            desc: self.memory.user_to_guest(address.descriptor)?,
+            avail: self.memory.user_to_guest(address.available)?,
+            used: self.memory.user_to_guest(address.used)?,
+        };
+        let mut device = SplitDevice::start(layout, ring.base, &self.memory)?;
         device.set_event_idx(self.features & F_EVENT_IDX != 0);
         self.rings[usize::from(index)].device = Some(device);
         Ok(())
     }
 
     /// Stops a ring; gives where it stood.
-    pub(super) fn stop(&mut self, index: u16) -> u32 {
+    pub(super) fn stop(&mut self, index: u16) -> u16 {
         let ring = &mut self.rings[usize::from(index)];
         if let Some(device) = ring.device.take() {
             ring.base = device.base();
         }
         (ring.kick, ring.starting, ring.waits) = (None, false, false);
         ring.base
-    }
-
-    fn layout(&self, size: u16, desc: u64, avail: u64, used: u64) -> Layout {
-        match self.features & RING_PACKED {
-            0 => Layout::Split(SplitLayout {
-                size,
-                desc,
-                avail,
-                used,
-            }),
-            _ => Layout::Packed(PackedLayout {
-                size,
-                ring: desc,
-                driver_event: avail,
-                device_event: used,
-            }),
-        }
     }
 
     fn has_iommu(&self) -> bool {
@@ -94,12 +75,17 @@ impl SimBack {
     fn start_translated(&mut self, index: u16) -> Result<(), Refusal> {
         let ring = &self.rings[usize::from(index)];
         let Some(address) = ring.address else { return Ok(()) };
-        let layout = self.layout(ring.size, address.descriptor, address.available, address.used);
+        let layout = SplitLayout {
+            size: ring.size,
+            desc: address.descriptor,
+            avail: address.available,
+            used: address.used,
+        };
         let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
         let started = memory
-            .covers(address.used, device_part_bytes(&layout), true)
+            .covers(layout.used, SplitLayout::used_bytes(layout.size), true)
             .map_err(Refusal::from)
-            .and_then(|()| Ok(RingDevice::start(layout, ring.base, &memory)?));
+            .and_then(|()| Ok(SplitDevice::start(layout, ring.base, &memory)?));
         match (started, memory.missed()) {
             (Ok(mut device), _) => {
                 device.set_event_idx(self.features & F_EVENT_IDX != 0);
@@ -140,9 +126,8 @@ impl SimBack {
         };
         let Some(device) = &ring.device else { return true };
         let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
-        let layout = device.layout();
-        let (_, _, of_device) = layout.addresses();
-        let used = memory.covers(of_device, device_part_bytes(&layout), true);
+        let layout = *device.layout();
+        let used = memory.covers(layout.used, SplitLayout::used_bytes(layout.size), true);
         // a copy takes the chain, so that the ring stays where it is
         let mut ahead = device.clone();
         let seen = used.is_ok() && layout.check(&memory).is_ok();
@@ -230,13 +215,5 @@ impl SimBack {
         }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)
-    }
-}
-
-/// Bytes of the part that only the device writes; of a packed ring the event suppression, the ring itself is both sides'.
-fn device_part_bytes(layout: &Layout) -> u64 {
-    match layout {
-        Layout::Split(layout) => SplitLayout::used_bytes(layout.size),
-        Layout::Packed(_) => 4,
     }
 }

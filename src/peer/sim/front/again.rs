@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use super::{FrontError, FrontRing, SimFront};
 use crate::memory::{GuestAccess, GuestMemory, MemRegionDesc};
 use crate::peer::device::BufferPool;
-use crate::ring::{Layout, RingDriver, SplitLayout};
+use crate::ring::{SplitDriver, SplitLayout};
 use crate::wire::{MemRegion, Message, Payload, VringAddr, id};
 
 /// VIRTIO_F_RING_PACKED.
@@ -119,7 +119,7 @@ impl SimFront {
             rings.push(Announced::default());
         }
         while self.rings.len() <= usize::from(index) {
-            let Ok(driver) = RingDriver::with_base(Layout::Split(SplitLayout::pack_at(0, 1).ok()?.0), 0) else {
+            let Ok(driver) = SplitDriver::new(SplitLayout::pack_at(0, 1).ok()?.0) else {
                 return None;
             };
             self.rings.push(FrontRing {
@@ -155,7 +155,7 @@ impl SimFront {
             avail: self.memory.user_to_guest(address.available)?,
             used: self.memory.user_to_guest(address.used)?,
         };
-        let mut driver = RingDriver::with_base(Layout::Split(layout), u32::from(announced.base))?;
+        let mut driver = SplitDriver::with_base(layout, announced.base)?;
         driver.init(&self.memory)?;
         driver.set_event_idx(event_idx);
         let at = index as usize;

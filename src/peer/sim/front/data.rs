@@ -169,7 +169,7 @@ impl SimFront {
             }
             let state = &mut self.rings[index];
             // from here on the next completion calls; one that came in between is seen by the look below
-            state.driver.ask_for_call(&self.memory)?;
+            state.driver.set_used_event(&self.memory, state.driver.used_idx())?;
             let Some(used) = state.driver.poll_used(&self.memory)? else {
                 return Ok(());
             };

@@ -17,7 +17,7 @@ use super::wanted::{Composed, Status, Wanted};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
-use crate::ring::{Layout, RingDriver, RingError, SplitLayout};
+use crate::ring::{RingError, SplitDriver, SplitLayout};
 use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolFeature, id};
 use data::Pending;
 use setup::Task;
@@ -96,12 +96,6 @@ pub enum FrontError {
     /// A ring, or the back-end's handling of it.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// A ring that holds chains was negotiated to be of the other kind.
-    #[error("ring {ring} holds chains, and was negotiated to be of another kind")]
-    RingInUse {
-        /// The ring.
-        ring: u16,
-    },
     /// A request or its outcome.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -190,13 +184,13 @@ pub enum FrontError {
 /// One ring, the driver's side.
 #[derive(Debug)]
 struct FrontRing {
-    driver: RingDriver,
+    driver: SplitDriver,
     kick: Option<Arc<OwnedFd>>,
     call: Option<OwnedFd>,
     /// It was started without a kick eventfd: VRING_KICK kicks it.
     in_band: bool,
     /// What GET_VRING_BASE returned last, until the ring is started again.
-    base: Option<u32>,
+    base: Option<u16>,
     pending: BTreeMap<u16, Pending>,
 }
 
@@ -230,7 +224,7 @@ pub struct SimFront {
     blk_results: BTreeMap<u64, Result<BlkOutcome, String>>,
     echo_results: BTreeMap<u64, Result<(), String>>,
     serial: u64,
-    last_base: Option<u32>,
+    last_base: Option<u16>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
     /// The inflight area that the back-end handed out, until it is handed back.
@@ -275,7 +269,7 @@ impl SimFront {
                     room: region_size,
                 });
             }
-            let mut driver = RingDriver::with_base(Layout::Split(ring), 0)?;
+            let mut driver = SplitDriver::new(ring)?;
             driver.init(&memory)?;
             rings.push(FrontRing {
                 driver,
@@ -405,7 +399,7 @@ impl SimFront {
     }
 
     /// The base that the last ring stopped returned.
-    pub fn last_base(&self) -> Option<u32> {
+    pub fn last_base(&self) -> Option<u16> {
         self.last_base
     }
 
