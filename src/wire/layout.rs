@@ -120,39 +120,87 @@ impl FieldSpec {
 
     /// Writes `value` in this field's base.
     pub fn show(&self, value: &Value) -> String {
+        let mut text = String::new();
+        self.show_to(&mut text, value);
+        text
+    }
+
+    /// The same, at the end of a text.
+    fn show_to(&self, text: &mut String, value: &Value) {
         match (self.base, value) {
-            (Base::Decimal, Value::U64(value)) => value.to_string(),
-            (_, Value::U64(value)) => format!("{value:#x}"),
-            (_, Value::Bytes(bytes)) if self.quiet => {
-                let end = bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
-                Value::Bytes(bytes[..end].to_vec()).to_string()
+            (Base::Decimal, Value::U64(value)) => push_decimal(text, *value),
+            (_, Value::U64(value)) => push_hex(text, *value),
+            (_, Value::Bytes(bytes)) => {
+                let end = match self.quiet {
+                    true => bytes.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1),
+                    false => bytes.len(),
+                };
+                for byte in &bytes[..end] {
+                    text.push(digit(byte >> 4));
+                    text.push(digit(byte & 0xf));
+                }
             }
-            (_, Value::Bytes(_)) => value.to_string(),
             (_, Value::List(items)) => {
-                let items: Vec<String> = items
-                    .iter()
-                    .map(|item| format!("{{{}}}", show_all(self.items, item)))
-                    .collect();
-                format!("[{}]", items.join(" "))
+                text.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    text.push_str(if i == 0 { "{" } else { " {" });
+                    show_all(text, "", self.items, item);
+                    text.push('}');
+                }
+                text.push(']');
             }
         }
     }
 }
 
-/// Writes `name=value` for every field, leaving out quiet ones that are zero.
-pub(crate) fn show_all<N: AsRef<str>>(specs: &[FieldSpec], fields: &[(N, Value)]) -> String {
-    let mut text = String::new();
+/// Writes `name=value` for every field at the end of a text, leaving out quiet ones that are zero. `before` goes before
+/// the first.
+pub(crate) fn show_all<N: AsRef<str>>(text: &mut String, before: &str, specs: &[FieldSpec], fields: &[(N, Value)]) {
+    let mut space = before;
     for (name, value) in fields {
         let name = name.as_ref();
         let spec = specs.iter().find(|spec| spec.name == name);
         if spec.is_some_and(|spec| spec.quiet) && value.is_zero() {
             continue;
         }
-        let shown = spec.map_or_else(|| value.to_string(), |spec| spec.show(value));
-        let space = if text.is_empty() { "" } else { " " };
-        write!(text, "{space}{name}={shown}").expect("a String takes any text");
+        text.push_str(space);
+        text.push_str(name);
+        text.push('=');
+        match spec {
+            Some(spec) => spec.show_to(text, value),
+            None => write!(text, "{value}").expect("a String takes any text"),
+        }
+        space = " ";
     }
-    text
+}
+
+/// The hex digit of four bits.
+fn digit(bits: u8) -> char {
+    char::from(b"0123456789abcdef"[usize::from(bits & 0xf)])
+}
+
+/// `0x1f` at the end of a text. The formatter of the standard library takes several times as long, and a recording prints
+/// every message.
+pub(crate) fn push_hex(text: &mut String, value: u64) {
+    text.push_str("0x");
+    let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        text.push(digit((value >> (4 * place)) as u8 & 0xf));
+    }
+}
+
+/// `31`, likewise.
+pub(crate) fn push_decimal(text: &mut String, value: u64) {
+    let (mut digits, mut at, mut rest) = ([0u8; 20], 20, value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    digits[at..].iter().for_each(|digit| text.push(char::from(*digit)));
 }
 
 /// `256`, `0x100`, `0b1_0000_0000`; `None` for anything else.
