@@ -99,6 +99,7 @@ impl Stress {
             std::thread::yield_now();
         };
         let front = SimFront::new(FrontConfig {
+            dialect: Dialect::VhostUser,
             queues: 1,
             ring_size: 16,
             features: FEATURES,

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod engine;
+pub mod explore;
 pub mod judge;
 pub mod link;
 pub mod memory;
@@ -16,4 +17,5 @@ pub mod spec;
 pub mod suite;
 pub mod sys;
 pub mod trace;
+pub mod traffic;
 pub mod wire;

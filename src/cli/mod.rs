@@ -3,6 +3,7 @@
 mod doctor;
 mod exit;
 mod explain;
+mod explore;
 mod fault;
 mod lint;
 mod list;
@@ -55,6 +56,8 @@ enum Verb {
     Trace(trace::Args),
     /// Play one side of a recording again, and compare what the other side says now
     Replay(replay::Args),
+    /// Search the interleavings of a scenario for one that goes wrong
+    Explore(Box<explore::Args>),
     /// Play an embedded reference peer; started by the catalogue
     #[command(hide = true, disable_help_flag = true)]
     ReferencePeer(reference_peer::Args),
@@ -114,6 +117,7 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Record(args) => record::run(&args, &mut Console::stderr(color))?,
         Verb::Trace(args) => trace::run(&args, &mut out, &mut Console::stderr(color))?,
         Verb::Replay(args) => replay::run(&args, &mut out)?,
+        Verb::Explore(args) => explore::run(&args, &mut out)?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
     };
     match out.lost() {

@@ -12,9 +12,7 @@ use crate::link::{Cargo, Chunk, End, Parcel, Stream, Transit};
 use crate::scenario::Diagnostic;
 use crate::sys::fd::{FdType, duplicate, fd_type, socket_pair};
 use crate::trace::{LinkId, Meddling, Seq};
-use crate::wire::{Channel, Dialect, Message, Party, id};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, Message, Party, id};
 
 impl Run<'_> {
     /// Passes on the oldest item from a party that may go. True if something moved.
@@ -236,13 +234,14 @@ impl Run<'_> {
 
     /// The front-end passes one end of the channel: puts the harness between the two.
     fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
+        let dialect = self.dialect;
         let Link {
             main,
             channel,
             channel_end,
             ..
         } = &mut self.links[link.0];
-        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
+        let remote = |fd: OwnedFd| Stream::new(fd, dialect).map(End::Remote).unwrap_or_default();
         if fds.is_empty() && !matches!(main.front, End::Local) {
             // nothing is passed, so nothing changes
             return;

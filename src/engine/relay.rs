@@ -8,9 +8,7 @@ use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event};
 use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
-use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Payload, ProtocolFeature, id};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, DecodeContext, Header, Message, Party, Payload, ProtocolFeature, id};
 
 impl Run<'_> {
     /// Moves everything that can move: outputs of simulated peers onto the links, messages across them.
@@ -69,7 +67,8 @@ impl Run<'_> {
         let context = DecodeContext {
             xen_mmap: self.links[link.0].xen,
         };
-        let message = Message::decode(DIALECT, channel, context, &frame.header, frame.payload(DIALECT));
+        let payload = frame.payload(self.dialect);
+        let message = Message::decode(self.dialect, channel, context, &frame.header, payload);
         if frame.chunk.lost_fds {
             let peer = self.links[link.0].peer(from);
             let what = "descriptors were lost: the harness cannot have more open".to_owned();
@@ -100,17 +99,18 @@ impl Run<'_> {
         }
         let notes: Vec<FdType> = chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         // what the bytes say: a script may have sent others than the message's own
-        let header = Header::decode(DIALECT, &chunk.bytes).unwrap_or_else(|| message.header());
-        let payload = chunk.bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let header = Header::decode(self.dialect, &chunk.bytes).unwrap_or_else(|| message.header());
+        let payload = chunk.bytes.get(self.dialect.header_len()..).unwrap_or_default();
         let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
             let context = DecodeContext {
                 xen_mmap: self.links[link.0].xen,
             };
-            Message::decode(DIALECT, message.channel, context, &header, payload)
+            Message::decode(self.dialect, message.channel, context, &header, payload)
         } else {
             Message {
                 request: header.request,
                 flags: header.flags,
+                conn_id: header.conn_id,
                 ..message.clone()
             }
         };
@@ -212,7 +212,7 @@ impl Run<'_> {
             // the second descriptor is our end of the pair
             self.links[link.0].channel_end = if fds.len() > 1 { fds.pop() } else { None };
         }
-        let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(DIALECT)), fds);
+        let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(self.dialect)), fds);
         let own_request = automatic && is_request && from == Party::FrontEnd;
         let seq = self.enter(link, from, message, chunk, split, scripted);
         if let (true, Some(seq)) = (own_request, seq) {

@@ -55,6 +55,7 @@ pub(super) struct Peer {
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) party: Party,
+    pub(super) dialect: Dialect,
     pub(super) player: Player,
     /// As written or replaced: `simulated`, `qemu`, a command line.
     pub(super) label: String,
@@ -149,7 +150,8 @@ pub(super) fn peers(plan: &Plan, environment: &Environment) -> Result<Vec<Peer>,
             Party::BackEnd => environment.backend.as_ref(),
         };
         let label = replaced.unwrap_or(&written.value).clone();
-        let peer = evaluate(name, decl, party, label, written.span, environment)?;
+        let dialect = plan.scenario.dialect();
+        let peer = evaluate(name, decl, party, label, written.span, environment, dialect)?;
         for (need, span) in needs
             .iter()
             .filter(|(n, ..)| *n == name.value)
@@ -304,6 +306,7 @@ fn evaluate(
     label: String,
     span: Span,
     environment: &Environment,
+    dialect: Dialect,
 ) -> Result<Peer, Diagnostic> {
     let none = Bindings::default();
     let device = decl
@@ -332,7 +335,7 @@ fn evaluate(
         } else {
             Channel::Backend
         };
-        find(Dialect::VhostUser, &request.value, Some(channel))
+        find(dialect, &request.value, Some(channel))
             .map(|spec| spec.id)
             .map_err(|e| Diagnostic::error(e.to_string()).at(request.span))
     };
@@ -344,13 +347,14 @@ fn evaluate(
         name: name.value.clone(),
         span: name.span,
         party,
+        dialect,
         player: player(&label, party, span, environment)?,
         label,
         kind,
         queues: small(&decl.queues, if device == "net" { 2 } else { 1 }, "rings")?,
         ring_size: small(&decl.ring_size, 256, "descriptors")?,
         features: bits(decl.features.as_ref(), FeatureSpace::Virtio(kind))?,
-        protocol_features: bits(decl.protocol_features.as_ref(), FeatureSpace::Protocol)?,
+        protocol_features: bits(decl.protocol_features.as_ref(), FeatureSpace::Protocol(dialect))?,
         memory_size: memory_size.unwrap_or(MEMORY_DEFAULT),
         qemu_memory_mib,
         regions: small(&memory.regions, 1, "regions")?,
@@ -465,5 +469,6 @@ pub(super) fn header(decl: Option<&HeaderDecl>, bindings: &Bindings) -> Result<H
         request: word(&decl.request)?,
         flags: word(&decl.flags)?,
         size: word(&decl.size)?,
+        conn_id: decl.conn_id.as_ref().map(|n| eval_num(n, bindings)).transpose()?,
     })
 }

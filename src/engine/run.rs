@@ -28,7 +28,7 @@ use crate::sys::clock::{Clock, Moment};
 use crate::sys::poll::{Interest, wait};
 use crate::sys::signal;
 use crate::trace::{EventKind, LinkId, PeerId, Seq, Timeline};
-use crate::wire::{Channel, DeviceKind, Party, ProtocolFeature};
+use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature};
 
 /// Limit of a scenario that says nothing else.
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
@@ -63,6 +63,8 @@ pub(super) struct Never {
 pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) environment: &'a Environment,
+    /// What all links of this run speak.
+    pub(super) dialect: Dialect,
     pub(super) clock: Clock,
     pub(super) timeline: Timeline,
     pub(super) peers: Vec<PeerState>,
@@ -129,6 +131,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             plan,
             environment,
+            dialect: plan.scenario.dialect(),
             clock,
             timeline: Timeline::new(clock, names),
             peers: states,
@@ -446,6 +449,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         DeviceKind::Other => F_DEVICE_BITS,
     };
     FrontConfig {
+        dialect: spec.dialect,
         queues: spec.queues,
         ring_size: spec.ring_size,
         features: spec

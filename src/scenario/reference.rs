@@ -19,6 +19,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("MemoryDecl", "Memory"),
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
+    ("RetryDecl", "Retry"),
     ("ExitRule", "Exit rule"),
     ("ExpectedFail", "Expected fail"),
     ("Parameter", "Parameter"),
@@ -55,7 +56,14 @@ pub fn reference_markdown() -> String {
         page.section(3, name);
     }
     page.section(2, "PeerDecl");
-    for name in ["FeatureChoice", "MemoryDecl", "Answer", "HeaderDecl", "ExitRule"] {
+    for name in [
+        "FeatureChoice",
+        "MemoryDecl",
+        "Answer",
+        "HeaderDecl",
+        "RetryDecl",
+        "ExitRule",
+    ] {
         page.section(3, name);
     }
     page.choices("Step");

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::Outgoing;
-use crate::wire::{Dialect, FieldError, Header, Message, Payload, Value};
+use crate::wire::{FieldError, Header, Message, Payload, Value};
 
 /// What a scripted answer changes. The default changes nothing.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,8 @@ pub struct HeaderPatch {
     pub flags: Option<u32>,
     /// Announced payload size.
     pub size: Option<u32>,
+    /// The connection id, where the dialect has one.
+    pub conn_id: Option<u64>,
 }
 
 impl HeaderPatch {
@@ -48,13 +50,14 @@ impl HeaderPatch {
     }
 
     /// Header and payload as bytes, the patch applied.
-    pub fn encode(&self, message: &Message, payload: &[u8], dialect: Dialect) -> Vec<u8> {
+    pub fn encode(&self, message: &Message, payload: &[u8]) -> Vec<u8> {
         let header = Header {
             request: self.request.unwrap_or(message.request),
             flags: self.flags.unwrap_or(message.flags),
             size: self.size.unwrap_or(u32::try_from(payload.len()).unwrap_or(u32::MAX)),
+            conn_id: self.conn_id.unwrap_or(message.conn_id),
         };
-        let mut bytes = header.encode(dialect);
+        let mut bytes = header.encode(message.dialect);
         bytes.extend_from_slice(payload);
         bytes
     }
@@ -62,7 +65,7 @@ impl HeaderPatch {
 
 impl Answer {
     /// The reply that goes out in place of `reply`.
-    pub fn apply(&self, reply: Message, fds: Vec<OwnedFd>, dialect: Dialect) -> Result<Outgoing, FieldError> {
+    pub fn apply(&self, reply: Message, fds: Vec<OwnedFd>) -> Result<Outgoing, FieldError> {
         let mut reply = reply;
         if let Some(value) = self.value {
             reply.payload = with_number(reply.payload, value)?;
@@ -73,7 +76,7 @@ impl Answer {
         let mut bytes = None;
         if self.payload.is_some() || !self.header.is_empty() {
             let payload = self.payload.clone().unwrap_or_else(|| reply.payload.encode());
-            bytes = Some(self.header.encode(&reply, &payload, dialect));
+            bytes = Some(self.header.encode(&reply, &payload));
             if let Some(raw) = &self.payload {
                 reply.payload = Payload::Raw(raw.clone());
             }

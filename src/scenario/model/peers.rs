@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
+use super::Scenario;
+use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
 /// with `{socket}` or `{fd}`, `listen:PATH` or `connect:PATH` (the harness listens or connects there).
@@ -17,6 +19,9 @@ pub struct PeerDecl {
     /// The peer is a back-end (old name: slave).
     #[serde(default, alias = "slave")]
     pub backend: Option<At<String>>,
+    /// What is spoken on all links of this scenario: `vhost-user` (default), `vhost-pci` or `vhost-pci-g2`. One peer says it.
+    #[serde(default)]
+    pub dialect: Option<At<String>>,
     /// `net`, `blk` or `generic` for simulated peers; for QEMU also its device table's other names.
     #[serde(default)]
     pub device: Option<At<String>>,
@@ -68,6 +73,9 @@ pub struct PeerDecl {
     /// Further command-line words for a process.
     #[serde(default)]
     pub args: Vec<At<String>>,
+    /// The peer is a modelled endpoint with a policy for requests that cross; both of a scenario are, or none.
+    #[serde(default)]
+    pub retry: Option<At<RetryDecl>>,
     /// How the process must end. Default: alive until the harness stops it, then a clean end.
     #[serde(default)]
     pub exit: Option<ExitRule>,
@@ -149,6 +157,9 @@ pub struct HeaderDecl {
     /// Payload size as announced.
     #[serde(default)]
     pub size: Option<At<Num>>,
+    /// Connection id, in the dialect that has one.
+    #[serde(default)]
+    pub conn_id: Option<At<Num>>,
 }
 
 /// How a process must have ended.
@@ -164,4 +175,37 @@ pub struct ExitRule {
     /// Any way of ending, or none, will do.
     #[serde(default)]
     pub any: bool,
+}
+
+/// A modelled endpoint: what it does, and its policy.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryDecl {
+    /// A row of the table of strategies (`A0` to `D3`), of which this peer has its side.
+    #[serde(default)]
+    pub strategy: Option<At<String>>,
+    /// A row of the table of programs (`P1` to `P9`), of which this peer does its side.
+    #[serde(default)]
+    pub program: Option<At<String>>,
+    /// A case with two channels (`E1` to `E14c`), instead of a strategy and a program.
+    #[serde(default)]
+    pub case: Option<At<String>>,
+    /// Operations instead of a program: requests by name, with `!` if an ack is asked for.
+    #[serde(default)]
+    pub operations: Option<Vec<At<String>>>,
+    /// Re-sends: a number, or `unbounded`. Default 2.
+    #[serde(default)]
+    pub resends: Option<At<String>>,
+    /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
+    #[serde(default)]
+    pub capacity: Option<At<Num>>,
+}
+
+impl Scenario {
+    /// What is spoken on the links: what any peer declares.
+    pub fn dialect(&self) -> Dialect {
+        let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
+        // what is no dialect is reported where declarations are checked
+        declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
 }

@@ -191,9 +191,9 @@ impl<'a> Cx<'a> {
         let Some(spec) = self.reply_from(&reply.to, reply.channel.as_ref(), sender) else {
             return;
         };
+        let dialect = self.scenario.dialect();
         let same = |name: &At<String>| {
-            crate::wire::find(crate::wire::Dialect::VhostUser, &name.value, Some(spec.channel))
-                .is_ok_and(|m| m.id == spec.id)
+            crate::wire::find(dialect, &name.value, Some(spec.channel)).is_ok_and(|m| m.id == spec.id)
         };
         if !peer.decl.manual.iter().any(same) {
             let name = &peer.name.value;

@@ -238,7 +238,7 @@ impl SimBack {
         let Some(open) = at.and_then(|at| self.open.remove(at)) else {
             return Err(BackError::NothingOpen(name().to_owned()));
         };
-        let mut outgoing = answer.apply(open.reply, open.fds, Dialect::VhostUser)?;
+        let mut outgoing = answer.apply(open.reply, open.fds)?;
         outgoing.automatic = false;
         self.outputs.push_back(Output::Send(outgoing));
         Ok(())
@@ -356,7 +356,7 @@ impl SimBack {
         }
         for _ in 0..if answer.twice { 2 } else { 1 } {
             let copies: Vec<OwnedFd> = fds.iter().filter_map(|fd| fd.try_clone().ok()).collect();
-            match (answer.apply(reply.clone(), copies, Dialect::VhostUser), answer.after_ms) {
+            match (answer.apply(reply.clone(), copies), answer.after_ms) {
                 (Ok(outgoing), None) => self.outputs.push_back(Output::Send(outgoing)),
                 (Ok(outgoing), Some(ms)) => {
                     self.serial += 1;

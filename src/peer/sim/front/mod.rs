@@ -40,6 +40,8 @@ const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 /// How a simulated front-end looks.
 #[derive(Debug, Clone)]
 pub struct FrontConfig {
+    /// What it speaks.
+    pub dialect: Dialect,
     /// Rings it uses.
     pub queues: u16,
     /// Descriptors a ring.
@@ -409,7 +411,7 @@ impl SimFront {
             .and_then(|at| self.open.remove(at))
             .ok_or(FrontError::NothingOpen(request))?;
         let reply = Message::reply_to(&open, Payload::U64(0));
-        let mut outgoing = answer.apply(reply, Vec::new(), Dialect::VhostUser)?;
+        let mut outgoing = answer.apply(reply, Vec::new())?;
         outgoing.automatic = false;
         self.outputs.push_back(Output::Send(outgoing));
         Ok(())

@@ -9,8 +9,8 @@ use crate::peer::device::BufferPool;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{duplicate, eventfd, socket_pair};
 use crate::wire::{
-    Channel, Dialect, MemReg, MemRegion, MemTable, Message, Payload, ProtocolFeature, VringAddr, VringBase, VringFd,
-    VringState, id::frontend as request, spec,
+    Channel, MemReg, MemRegion, MemTable, Message, Payload, ProtocolFeature, VringAddr, VringBase, VringFd, VringState,
+    id::frontend as request, spec,
 };
 
 /// ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK.
@@ -314,7 +314,8 @@ impl SimFront {
 
     /// Sends a request of the front-end's own; with REPLY_ACK it wants to know how each ended.
     fn request(&mut self, id: u32, payload: Payload, fds: Vec<OwnedFd>) {
-        let spec = spec(Dialect::VhostUser, Channel::Main, id).expect("the front-end only sends requests of the table");
+        let spec =
+            spec(self.config.dialect, Channel::Main, id).expect("the front-end only sends requests of the table");
         // SET_PROTOCOL_FEATURES is what turns REPLY_ACK on; whether it is acknowledged itself is not specified
         let acknowledged = id != request::SET_PROTOCOL_FEATURES && self.has(ProtocolFeature::ReplyAck);
         let own_reply = matches!(

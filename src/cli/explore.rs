@@ -1,0 +1,155 @@
+//! `vuh explore`.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use super::exit::Exit;
+use super::fault::UsageError;
+use super::run::binary;
+use super::select::Selection;
+use crate::explore::{self, Found, Options, Regime, Report, Resends, Search};
+use crate::report::Console;
+use crate::suite::environment::{self, Options as EnvironmentOptions, REQUIRE_VARIABLE};
+use crate::sys::signal;
+
+/// Options of `vuh explore`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(super) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// How schedules are chosen
+    #[arg(long, value_enum, default_value_t = SearchArg::Exhaustive)]
+    search: SearchArg,
+    /// Schedules to try
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    schedules: u64,
+    /// Where chance begins
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Choices of a schedule, at most
+    #[arg(long, value_name = "N")]
+    depth: Option<u32>,
+    /// Re-sends of a modelled endpoint: a number, or 'unbounded'
+    #[arg(long, value_name = "N")]
+    resends: Option<Resends>,
+    /// States to visit, at most
+    #[arg(long, value_name = "N")]
+    states: Option<u64>,
+    /// Replay this schedule
+    #[arg(long, value_name = "TOKEN")]
+    schedule: Option<String>,
+    /// When timers of modelled endpoints fire: slow, sync or async; may be repeated [default: all three]
+    #[arg(long = "regime", value_name = "REGIME")]
+    regimes: Vec<Regime>,
+    /// Leave out interleavings that cannot make a difference
+    #[arg(long)]
+    reduce: bool,
+    /// Take states for one that differ only in who is who
+    #[arg(long)]
+    symmetry: bool,
+    /// Use this front-end in every scenario
+    #[arg(long, value_name = "PEER")]
+    frontend: Option<String>,
+    /// Use this back-end in every scenario
+    #[arg(long, value_name = "PEER")]
+    backend: Option<String>,
+    /// Further catalogue files, which go before the built-in ones
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// Write what was found as a scenario that `vuh run` replays
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// For programs: one JSON value a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SearchArg {
+    Exhaustive,
+    Random,
+    Pct,
+    Replay,
+}
+
+impl From<SearchArg> for Search {
+    fn from(search: SearchArg) -> Self {
+        match search {
+            SearchArg::Exhaustive => Search::Exhaustive,
+            SearchArg::Random => Search::Random,
+            SearchArg::Pct => Search::Pct,
+            SearchArg::Replay => Search::Replay,
+        }
+    }
+}
+
+const HELP: &str = "\
+Exits with 0 if nothing is wrong with any schedule, 1 if something can go wrong, 4 if nothing could be
+explored, 5 if nothing was found before a bound was met.";
+
+pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
+    let usage = |text: &str| UsageError::Unknown(text.to_owned());
+    if args.schedule.is_none() && matches!(args.search, SearchArg::Replay) {
+        return Err(usage("--search replay needs --schedule TOKEN").into());
+    }
+    let options = Options {
+        search: match args.schedule {
+            Some(_) => Search::Replay,
+            None => args.search.into(),
+        },
+        schedules: args.schedules,
+        seed: args.seed,
+        depth: args.depth,
+        resends: args.resends,
+        states: args.states,
+        schedule: args.schedule.clone(),
+        regimes: args.regimes.clone(),
+        reduce: args.reduce,
+        symmetry: args.symmetry,
+    };
+    let around = EnvironmentOptions {
+        frontend: args.frontend.clone(),
+        backend: args.backend.clone(),
+        set: args.selection.settings(),
+        peers: args.peers.clone(),
+        require: std::env::var(REQUIRE_VARIABLE).unwrap_or_default(),
+        ..EnvironmentOptions::default()
+    };
+    let environment = environment::environment(&around, binary()?)?;
+    let chosen = args.selection.load()?;
+    if args.output.is_some() && chosen.plans.len() > 1 {
+        return Err(usage("-o takes what is found in one scenario; several were chosen").into());
+    }
+    signal::install().context("signal handlers cannot be installed")?;
+    let mut reports = Vec::new();
+    for plan in &chosen.plans {
+        let report = explore::explore(plan, &environment, &options)?;
+        match args.json {
+            true => out.line(&report.json),
+            false => out.text(&report.text),
+        }
+        if let (Some(path), Some(text)) = (&args.output, &report.scenario) {
+            std::fs::write(path, text).with_context(|| path.display().to_string())?;
+        }
+        reports.push(report);
+        if signal::interrupted() {
+            return Ok(Exit::Interrupted);
+        }
+    }
+    Ok(exit(&reports))
+}
+
+fn exit(reports: &[Report]) -> Exit {
+    let any = |wanted: fn(&Found) -> bool| reports.iter().any(|report| wanted(&report.result));
+    if any(|found| matches!(found, Found::Something)) {
+        Exit::Failed
+    } else if any(|found| matches!(found, Found::NotExhausted(_))) {
+        Exit::Inconclusive
+    } else if any(|found| matches!(found, Found::Nothing)) {
+        Exit::Passed
+    } else {
+        Exit::NothingRan
+    }
+}
