@@ -136,8 +136,8 @@ impl FieldSpec {
                     false => bytes.len(),
                 };
                 for byte in &bytes[..end] {
-                    text.push(digit(byte >> 4));
-                    text.push(digit(byte & 0xf));
+                    let digits = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]];
+                    push_ascii(text, &digits);
                 }
             }
             (_, Value::List(items)) => {
@@ -174,33 +174,38 @@ pub(crate) fn show_all<N: AsRef<str>>(text: &mut String, before: &str, specs: &[
     }
 }
 
-/// The hex digit of four bits.
-fn digit(bits: u8) -> char {
-    char::from(b"0123456789abcdef"[usize::from(bits & 0xf)])
-}
-
 /// `0x1f` at the end of a text. The formatter of the standard library takes several times as long, and a recording prints
 /// every message.
 pub(crate) fn push_hex(text: &mut String, value: u64) {
-    text.push_str("0x");
-    let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        text.push(digit((value >> (4 * place)) as u8 & 0xf));
+    let mut digits = [0; 18];
+    let mut at = digits.len();
+    let mut rest = value;
+    while at == digits.len() || rest > 0 {
+        at -= 1;
+        digits[at] = HEX[(rest & 0xf) as usize];
+        rest >>= 4;
     }
+    digits[at - 2..at].copy_from_slice(b"0x");
+    push_ascii(text, &digits[at - 2..]);
 }
 
 /// `31`, likewise.
 pub(crate) fn push_decimal(text: &mut String, value: u64) {
-    let (mut digits, mut at, mut rest) = ([0u8; 20], 20, value);
-    loop {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value;
+    while at == digits.len() || rest > 0 {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        digits[at] = HEX[(rest % 10) as usize];
         rest /= 10;
-        if rest == 0 {
-            break;
-        }
     }
-    digits[at..].iter().for_each(|digit| text.push(char::from(*digit)));
+    push_ascii(text, &digits[at..]);
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+fn push_ascii(text: &mut String, digits: &[u8]) {
+    text.push_str(str::from_utf8(digits).expect("digits are ASCII"));
 }
 
 /// `256`, `0x100`, `0b1_0000_0000`; `None` for anything else.
@@ -229,4 +234,21 @@ fn parse_bytes(text: &str) -> Option<Vec<u8>> {
     let (pairs, odd) = digits.as_chunks::<2>();
     odd.is_empty()
         .then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Broken: a number in a trace is another one.
+    #[test]
+    fn numbers_are_written_as_the_standard_library_does() {
+        let edges = (0..64).flat_map(|bit| [1u64 << bit, (1 << bit) - 1, !(1 << bit)]);
+        for value in edges.chain([9, 10, 99, 100, 12_345, u64::MAX]) {
+            let (mut hex, mut decimal) = (String::new(), String::new());
+            push_hex(&mut hex, value);
+            push_decimal(&mut decimal, value);
+            assert_eq!((hex, decimal), (format!("{value:#x}"), value.to_string()));
+        }
+    }
 }
