@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::socket::{end_sending, is_drained, is_hung_up, receive, send};
+use crate::sys::socket::{end_sending, is_drained, is_hung_up, receive, send_any};
 use crate::wire::{Dialect, Header};
 
 /// The largest payload that the harness takes from a peer. The largest of the specification is 2056 bytes; real programs
@@ -242,7 +242,7 @@ impl Stream {
             if piece.apart && piece.sent == 0 && !is_drained(self.socket.as_fd()) {
                 return Ok(());
             }
-            match send(self.socket.as_fd(), &piece.bytes[piece.sent..], &piece.fds) {
+            match send_any(self.socket.as_fd(), &piece.bytes[piece.sent..], &piece.fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(sent)) => {
                     self.out_fds -= piece.fds.len();

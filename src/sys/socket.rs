@@ -127,7 +127,12 @@ pub fn is_hung_up(socket: BorrowedFd) -> bool {
 }
 
 /// Sends once, without blocking and without SIGPIPE; descriptors go with the first byte. `Ok(None)`: no room now.
-pub fn send<F: AsRawFd>(socket: BorrowedFd, bytes: &[u8], fds: &[F]) -> io::Result<Option<usize>> {
+pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<Option<usize>> {
+    send_any(socket, bytes, fds)
+}
+
+/// The same with descriptors of any kind.
+pub fn send_any<F: AsRawFd>(socket: BorrowedFd, bytes: &[u8], fds: &[F]) -> io::Result<Option<usize>> {
     if fds.len() > FDS_MAX {
         return Err(io::ErrorKind::InvalidInput.into());
     }
