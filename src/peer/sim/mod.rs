@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod back;
 pub mod front;
+pub mod loan;
 pub mod wanted;
 
 use std::os::fd::OwnedFd;

@@ -10,6 +10,7 @@ mod numbers;
 mod patterns;
 mod peers;
 mod steps;
+mod traffic;
 mod values;
 mod waits;
 
@@ -49,6 +50,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
     };
     cx.header();
     cx.declarations();
+    cx.slowed();
     cx.steps(&scenario.steps);
     cx.length(&scenario.steps);
     cx.checks(&scenario.check);
