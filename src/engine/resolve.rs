@@ -246,10 +246,7 @@ fn unmet(peer: &Peer, need: Need, span: Span) -> Option<String> {
 }
 
 /// Share of the time in which a slowed back-end rests.
-fn rests(
-    decl: &PeerDecl,
-    num: &impl Fn(&Option<At<Num>>, u64) -> Result<u64, Diagnostic>,
-) -> Result<f64, Diagnostic> {
+fn rests(decl: &PeerDecl, num: &impl Fn(&Option<At<Num>>, u64) -> Result<u64, Diagnostic>) -> Result<f64, Diagnostic> {
     let percent = num(&decl.slowed_percent, 0)?;
     if percent > 95 {
         let place = decl.slowed_percent.as_ref().map(|p| p.span).unwrap_or_default();

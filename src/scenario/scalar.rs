@@ -230,7 +230,7 @@ impl JsonSchema for Decimal {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "number", "minimum": 0 })
+        json_schema!({ "type": "number", "minimum": 0, "description": "a number that may have a fraction, like 1000000 or 0.9" })
     }
 }
 

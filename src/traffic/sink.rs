@@ -235,7 +235,10 @@ impl Sink {
     }
 
     fn gaps(&self, stream: u16) -> Option<&Gaps> {
-        self.streams.iter().find(|(own, _)| *own == stream).map(|(_, gaps)| gaps)
+        self.streams
+            .iter()
+            .find(|(own, _)| *own == stream)
+            .map(|(_, gaps)| gaps)
     }
 
     /// The first thing that was wrong.

@@ -420,6 +420,9 @@ impl Run<'_> {
 
     pub(super) fn begin_await(&mut self, step: &Await) -> Result<Waiting> {
         if let Some(id) = self.delivery_named(&step.request.value) {
+            if step.stop {
+                self.stop_delivery(id);
+            }
             return Ok(Waiting::Traffic(id));
         }
         let at = self.submitted.iter().position(|(name, _)| *name == step.request.value);

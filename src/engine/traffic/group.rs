@@ -54,7 +54,9 @@ pub(super) struct Group {
 impl Group {
     /// The first trouble of a lane, if there is any.
     pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.stations.iter().find_map(|station| station.pump.borrow().trouble.clone())
+        self.stations
+            .iter()
+            .find_map(|station| station.pump.borrow().trouble.clone())
     }
 
     pub(super) fn has_died(&self) -> bool {
@@ -63,7 +65,10 @@ impl Group {
 
     /// Frames that arrived on all streams, without stopping for it.
     pub(super) fn received(&self) -> u64 {
-        self.stations.iter().map(|station| station.pump.progress().received).sum()
+        self.stations
+            .iter()
+            .map(|station| station.pump.progress().received)
+            .sum()
     }
 
     /// Lets the frames move, or keeps them.

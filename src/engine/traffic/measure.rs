@@ -28,7 +28,10 @@ impl fmt::Display for Negotiated {
         let how = if self.notified { "notified" } else { "polled" };
         let pages = if self.huge_pages { ", huge pages" } else { "" };
         let (size, burst, features) = (self.ring_size, self.burst, self.features);
-        write!(f, "{ring} rings of {size}, burst {burst}, {how}{pages}, features {features:#x}")
+        write!(
+            f,
+            "{ring} rings of {size}, burst {burst}, {how}{pages}, features {features:#x}"
+        )
     }
 }
 

@@ -13,18 +13,18 @@ use super::failure::{Result, Stop};
 use super::peers::Sim;
 use super::run::Run;
 use crate::judge::verdict::FailKind;
+use crate::ring::burst::DeviceRing;
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
 use crate::sys::clock::Moment;
 use crate::sys::fd::drain_event;
 use crate::trace::{EventKind, PeerId};
-use crate::ring::burst::DeviceRing;
 use crate::traffic::Tally;
 use crate::traffic::lane::Lane;
 
 use group::{AtHome, Group, Look};
-pub(super) use measure::{Measured, Negotiated};
 use measure::Windows;
+pub(super) use measure::{Measured, Negotiated};
 
 /// How often it is looked whether the last frames have come, where nothing tells.
 const LAST_FRAMES_MS: u64 = 1;
@@ -79,7 +79,11 @@ impl Traffic {
 
     /// What pumps tell by, with the delivery each belongs to.
     pub(super) fn notices(&self) -> impl Iterator<Item = (usize, usize, usize, std::os::fd::BorrowedFd<'_>)> {
-        let deliveries = self.deliveries.iter().enumerate().filter(|(_, delivery)| !delivery.over);
+        let deliveries = self
+            .deliveries
+            .iter()
+            .enumerate()
+            .filter(|(_, delivery)| !delivery.over);
         deliveries.flat_map(|(at, delivery)| {
             delivery.groups.iter().enumerate().flat_map(move |(group, pumps)| {
                 let stations = pumps.stations.iter().enumerate();
@@ -90,7 +94,9 @@ impl Traffic {
 
     /// A pump has something to say.
     pub(super) fn take_notice(&mut self, (at, group, station): (usize, usize, usize)) {
-        let Some(delivery) = self.deliveries.get_mut(at) else { return };
+        let Some(delivery) = self.deliveries.get_mut(at) else {
+            return;
+        };
         let pump = delivery.groups.get(group).and_then(|group| group.stations.get(station));
         if let Some(station) = pump {
             // if it is read empty by nobody, it is told again
@@ -161,6 +167,14 @@ impl Run<'_> {
         self.traffic.deliveries.iter().rposition(named).map(DeliveryId)
     }
 
+    /// Its sources send nothing more.
+    pub(super) fn stop_delivery(&mut self, id: DeliveryId) {
+        let now = self.clock.now();
+        if let Some(delivery) = self.traffic.deliveries.get_mut(id.0).filter(|delivery| !delivery.over) {
+            delivery.ends = Some(now);
+        }
+    }
+
     /// How far a delivery is, in words.
     pub(super) fn delivery_waits_for(&self, id: DeliveryId) -> String {
         let Some(delivery) = self.traffic.deliveries.get(id.0) else {
@@ -183,7 +197,11 @@ impl Run<'_> {
     pub(super) fn end_traffic(&mut self) -> bool {
         let now = self.clock.now();
         for delivery in self.traffic.deliveries.iter_mut().filter(|delivery| !delivery.over) {
-            let endless = delivery.groups.iter().flat_map(|g| &g.streams).any(|s| s.goal.is_none());
+            let endless = delivery
+                .groups
+                .iter()
+                .flat_map(|g| &g.streams)
+                .any(|s| s.goal.is_none());
             if endless {
                 delivery.ends = Some(delivery.ends.unwrap_or(now).min(now));
             }
@@ -221,7 +239,11 @@ impl Run<'_> {
         let looks: Vec<Look> = delivery.groups.iter().map(Group::look).collect();
         delivery.short = looks.contains(&Look::Short) && !looks.contains(&Look::UnderWay);
         if delivery.short {
-            let short = delivery.groups.iter().zip(&looks).filter(|(_, look)| **look == Look::Short);
+            let short = delivery
+                .groups
+                .iter()
+                .zip(&looks)
+                .filter(|(_, look)| **look == Look::Short);
             short.for_each(|(group, _)| group.ask_further());
         }
         if looks.iter().all(|look| *look == Look::Over) {
@@ -292,7 +314,9 @@ impl Run<'_> {
         for stream in &streams {
             let sent = [(stream.id, stream.goal.unwrap_or_default())];
             let lane = sides[stream.sink.0].0.lanes.get(stream.sink.1);
-            let Some(sink) = lane.and_then(|lane| lane.sink()) else { continue };
+            let Some(sink) = lane.and_then(|lane| lane.sink()) else {
+                continue;
+            };
             let latency = sink.latency();
             let latency = (latency.count() > 0).then(|| latency.to_string());
             let missing = sink.first_missing(&sent).map(|(_, seq)| seq);

@@ -52,9 +52,18 @@ impl Run<'_> {
             Said::Noise(interval) => (Some(interval), Some(StopKind::Noise)),
             Said::TooFew { .. } => (rate::interval(&samples), Some(StopKind::Noise)),
         };
-        let shown = interval.map_or_else(|| format!("{} windows, too few or too much alike", samples.len()), |i| i.to_string());
+        let shown = interval.map_or_else(
+            || format!("{} windows, too few or too much alike", samples.len()),
+            |i| i.to_string(),
+        );
         let peer = self.peers.first().map(|_| crate::trace::PeerId(0));
-        self.record(peer, None, EventKind::Data { what: format!("{what}: {shown} ({})", measured.negotiated) });
+        self.record(
+            peer,
+            None,
+            EventKind::Data {
+                what: format!("{what}: {shown} ({})", measured.negotiated),
+            },
+        );
         let Some(kind) = stop else { return Ok(()) };
         let message = match kind {
             StopKind::Noise => format!("nothing can be said of the {what}"),
@@ -69,12 +78,20 @@ impl Run<'_> {
         let diagnostic = Diagnostic::error(message)
             .at(place)
             .expected_actual(in_words(limits), shown)
-            .footer(format!("measured  {}, frames of {}", measured.negotiated, measured.negotiated.sizes));
+            .footer(format!(
+                "measured  {}, frames of {}",
+                measured.negotiated, measured.negotiated.sizes
+            ));
         Err(Box::new(Stop { kind, diagnostic }))
     }
 
     fn measured(&self, name: &At<String>) -> Result<Measured> {
-        let found = self.traffic.measured.iter().rev().find(|measured| measured.name == name.value);
+        let found = self
+            .traffic
+            .measured
+            .iter()
+            .rev()
+            .find(|measured| measured.name == name.value);
         found.cloned().ok_or_else(|| {
             let message = format!("no delivery `{}` was measured", name.value);
             Stop::script(Diagnostic::error(message).at(name.span))
@@ -90,7 +107,12 @@ impl Run<'_> {
         if let Some(size) = &wanted.ring_size {
             let number = eval_num(size, &self.bindings)?;
             if number != u64::from(is.ring_size) {
-                return Err(wrong(size.span, "ring size", number.to_string(), is.ring_size.to_string()));
+                return Err(wrong(
+                    size.span,
+                    "ring size",
+                    number.to_string(),
+                    is.ring_size.to_string(),
+                ));
             }
         }
         for (asked, found, what) in [
@@ -105,7 +127,12 @@ impl Run<'_> {
             let bit = parse_virtio(DeviceKind::Net, &name.value);
             let has = bit.is_ok_and(|bit| is.features & (1 << bit) != 0);
             if !has {
-                return Err(wrong(name.span, "set of features", name.value.clone(), format!("{:#x}", is.features)));
+                return Err(wrong(
+                    name.span,
+                    "set of features",
+                    name.value.clone(),
+                    format!("{:#x}", is.features),
+                ));
             }
         }
         Ok(())

@@ -6,8 +6,8 @@ use super::{DeliveryId, Running};
 use crate::engine::failure::{Result, Stop};
 use crate::engine::peers::Sim;
 use crate::engine::run::Run;
-use crate::peer::sim::loan::F_RING_PACKED;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
+use crate::peer::sim::loan::F_RING_PACKED;
 use crate::ring::burst::{Device, Driver};
 use crate::scenario::model::{Against, Deliver, NotifyChoice};
 use crate::scenario::scalar::Num;
@@ -156,7 +156,11 @@ impl Run<'_> {
             (None, Some(_)) => None,
             (packets, _) => Some(number(packets.as_ref(), 1)?),
         };
-        let rate = step.offered_rate.as_ref().map(|rate| eval_num(rate, &self.bindings)).transpose()?;
+        let rate = step
+            .offered_rate
+            .as_ref()
+            .map(|rate| eval_num(rate, &self.bindings))
+            .transpose()?;
         Ok(Load {
             sizes,
             packets,
@@ -240,7 +244,11 @@ impl Run<'_> {
             let mut loans = Vec::new();
             let mut lanes = Vec::new();
             for (lane, part) in side.into_iter().enumerate() {
-                loans.extend(part.loans.into_iter().map(|(peer, ring, port)| OnLoan { peer, ring, lane, port }));
+                loans.extend(
+                    part.loans
+                        .into_iter()
+                        .map(|(peer, ring, port)| OnLoan { peer, ring, lane, port }),
+                );
                 lanes.push(part.lane);
             }
             let mut side = Side::new(lanes);
@@ -387,7 +395,11 @@ impl Run<'_> {
         if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
             let sender = kept.as_any().downcast_mut::<DriverSender<Driver>>();
             let fits = sender.as_ref().is_some_and(|lane| lane.port.arena.stride >= needed);
-            let port = kept.into_any().downcast::<DriverSender<Driver>>().ok().map(|lane| lane.into_port());
+            let port = kept
+                .into_any()
+                .downcast::<DriverSender<Driver>>()
+                .ok()
+                .map(|lane| lane.into_port());
             return match port {
                 Some(mut port) if fits => {
                     self.refresh(front, ring, &mut port);
@@ -435,7 +447,11 @@ impl Run<'_> {
     fn ring_is_laid_out(&self, front: PeerId, ring: u16, span: Span) -> Box<Stop> {
         let name = &self.peers[front.0].spec.name;
         let message = format!("ring {ring} of `{name}` has shorter buffers, of an earlier delivery");
-        Stop::script(Diagnostic::error(message).at(span).help("deliver the longest frames first"))
+        Stop::script(
+            Diagnostic::error(message)
+                .at(span)
+                .help("deliver the longest frames first"),
+        )
     }
 
     /// A device's ring as it is now, and from now on with every message.

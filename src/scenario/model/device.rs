@@ -249,8 +249,11 @@ pub enum BlkStatus {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Await {
-    /// The request's name.
+    /// The name of the request, or of the delivery.
     pub request: At<String>,
+    /// A delivery that goes on `for` a time ends now: sources stop, and what is on its way still arrives.
+    #[serde(default)]
+    pub stop: bool,
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,

@@ -17,11 +17,14 @@ impl<'a> Cx<'a> {
         self.actor(&step.to, "deliver", None, Kinds::Started);
         self.within("burst", step.burst.as_ref(), 1, 256);
         if let (Some(packets), Some(time)) = (&step.packets, &step.duration) {
-            let error = Diagnostic::error("a delivery has a number of `packets`, or goes on `for` a time").at(time.span);
+            let error =
+                Diagnostic::error("a delivery has a number of `packets`, or goes on `for` a time").at(time.span);
             self.report(error.note(packets.span, "the number"));
         }
         if let (Some(size), true) = (&step.size, step.imix || step.sizes.is_some()) {
-            self.report(Diagnostic::error("`size` beside `sizes` or `imix`: frames have one or the other").at(size.span));
+            self.report(
+                Diagnostic::error("`size` beside `sizes` or `imix`: frames have one or the other").at(size.span),
+            );
         }
         if let Some(against) = &step.baseline {
             self.actor(&against.from, "deliver", None, Kinds::Simulated);
@@ -40,7 +43,11 @@ impl<'a> Cx<'a> {
     pub(super) fn rate(&mut self, check: &'a RateCheck, place: Span) {
         let mut deliveries = Vec::new();
         collect(&self.scenario.steps, &mut deliveries);
-        let named = |name: &str| deliveries.iter().find(|step| step.bind.as_ref().is_some_and(|b| b.value == name));
+        let named = |name: &str| {
+            deliveries
+                .iter()
+                .find(|step| step.bind.as_ref().is_some_and(|b| b.value == name))
+        };
         let (of, base) = (named(&check.of.value).copied(), check.ratio_to.as_ref());
         if of.is_none() {
             let error = format!("no delivery is called `{}`", check.of.value);

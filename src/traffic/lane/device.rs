@@ -61,7 +61,9 @@ impl Dirty {
     }
 
     fn mark_ring(&self) -> Result<(), Trouble> {
-        self.ring.iter().try_for_each(|(address, bytes)| Ok(self.log.mark(*address, *bytes)?))
+        self.ring
+            .iter()
+            .try_for_each(|(address, bytes)| Ok(self.log.mark(*address, *bytes)?))
     }
 }
 
@@ -109,7 +111,10 @@ pub(super) struct Writer {
 /// Notes what was written of some chains; a little more than that is as good.
 pub(super) fn mark(dirty: &Dirty, chains: &Chains<'_>, first: usize, count: usize) -> Result<(), Trouble> {
     for chain in (first..first + count).filter_map(|at| chains.get(at)) {
-        chain.writable.iter().try_for_each(|place| dirty.mark(place, place.len()))?;
+        chain
+            .writable
+            .iter()
+            .try_for_each(|place| dirty.mark(place, place.len()))?;
     }
     Ok(())
 }
@@ -190,7 +195,6 @@ impl<R: DeviceRing> DeviceReceiver<R> {
         self.stamps = true;
         self
     }
-
 }
 
 impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R> {

@@ -37,7 +37,11 @@ impl SimFront {
 
     /// Where a ring on loan stands: what the device has used.
     pub fn note_used(&mut self, ring: u16, base: u32) {
-        if let Some(lent) = self.rings.get_mut(usize::from(ring)).and_then(|ring| ring.lent.as_mut()) {
+        if let Some(lent) = self
+            .rings
+            .get_mut(usize::from(ring))
+            .and_then(|ring| ring.lent.as_mut())
+        {
             *lent = base;
         }
     }

@@ -263,7 +263,7 @@ impl SimFront {
             backing,
             user_addresses: UserAddresses::Synthetic(USER_BASE),
             first_offset,
-            huge_pages: config.huge_pages
+            huge_pages: config.huge_pages,
         };
         let memory = GuestMemory::new(&layout, options)?;
         let mut rings = Vec::new();

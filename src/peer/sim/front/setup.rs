@@ -3,10 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::peer::sim::loan::F_RING_PACKED;
 use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
+use crate::peer::sim::loan::F_RING_PACKED;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{duplicate, eventfd, socket_pair};
 use crate::wire::{
