@@ -42,6 +42,7 @@ const SCALARS: &[(&str, &str)] = &[
     ("Decimal", "decimal"),
     ("Bytes", "hex bytes"),
     ("Value", "value"),
+    ("Resends", "number or `unbounded`"),
 ];
 
 /// The generated half, in Markdown.

@@ -9,6 +9,7 @@ mod messages;
 mod process;
 mod qemu;
 mod replay;
+mod schedule;
 mod setup;
 mod threads;
 mod unordered;
@@ -35,6 +36,7 @@ use control::signal_kind;
 pub(super) use data::{Delivery, Submitted};
 pub(super) use messages::make_fd;
 use replay::Replaying;
+pub(super) use schedule::{Ends, Scheduled};
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
 use unordered::Unordered;
@@ -69,6 +71,8 @@ pub(super) enum Waiting {
     },
     /// One side of a recorded conversation.
     Replay(Box<Replaying>),
+    /// Steps of modelled endpoints.
+    Schedule(Box<Scheduled>),
     /// Frames on their way.
     Delivery(Box<Delivery>),
     /// A delivery on threads of its own.
@@ -147,6 +151,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::UntilHeld(_) => "until_held",
         Step::UntilIdle(_) => "until_idle",
         Step::Replay(_) => "replay",
+        Step::Schedule(_) => "schedule",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -265,6 +270,7 @@ impl<'a> Run<'a> {
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
             Step::Replay(replay) => return self.begin_replay(replay),
+            Step::Schedule(schedule) => return self.begin_schedule(schedule, span),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -352,6 +358,7 @@ impl<'a> Run<'a> {
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
             Waiting::Replay(replaying) => self.poll_replay(span, replaying),
+            Waiting::Schedule(scheduled) => self.poll_schedule(scheduled),
             Waiting::Delivery(delivery) => self.poll_delivery(span, delivery),
             Waiting::Traffic(id) => Ok(self.is_delivered(*id)),
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
@@ -477,6 +484,7 @@ impl<'a> Run<'a> {
             Waiting::Front { peer, .. } | Waiting::Answered(peer) => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
             Waiting::Replay(replaying) => replaying.waits_for(),
+            Waiting::Schedule(scheduled) => scheduled.waits_for(),
             Waiting::Delivery(delivery) => delivery.waits_for(),
             Waiting::Traffic(id) => self.delivery_waits_for(*id),
             Waiting::Submitted(submitted) => submitted.waits_for(),

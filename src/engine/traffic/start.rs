@@ -197,15 +197,15 @@ impl Run<'_> {
         let parties = [from, to].map(|peer| self.peers[peer.0].spec.party);
         match parties {
             [Party::FrontEnd, Party::BackEnd] => {
-                self.to_back(&mut parts, from, to, load, span)?;
+                self.front_to_back(&mut parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.to_front(&mut parts, to, from, load, span)?;
+                    self.back_to_front(&mut parts, to, from, load, span)?;
                 }
             }
             [Party::BackEnd, Party::FrontEnd] => {
-                self.to_front(&mut parts, from, to, load, span)?;
+                self.back_to_front(&mut parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.to_back(&mut parts, to, from, load, span)?;
+                    self.front_to_back(&mut parts, to, from, load, span)?;
                 }
             }
             [Party::FrontEnd, Party::FrontEnd] => {
@@ -276,7 +276,7 @@ impl Run<'_> {
         Sink::new(&[id]).sampling(load.sample)
     }
 
-    fn to_back(&mut self, parts: &mut Parts, front: PeerId, back: PeerId, load: &Load, span: Span) -> Result<()> {
+    fn front_to_back(&mut self, parts: &mut Parts, front: PeerId, back: PeerId, load: &Load, span: Span) -> Result<()> {
         let id = self.stream();
         let ring = load.pair * 2 + 1;
         let source = self.source_lane(parts, front, ring, id, load, span)?;
@@ -292,7 +292,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn to_front(&mut self, parts: &mut Parts, back: PeerId, front: PeerId, load: &Load, span: Span) -> Result<()> {
+    fn back_to_front(&mut self, parts: &mut Parts, back: PeerId, front: PeerId, load: &Load, span: Span) -> Result<()> {
         let id = self.stream();
         let ring = load.pair * 2;
         let sink = self.sink_lane(parts, front, ring, id, load, span)?;

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod back;
 pub mod front;
 pub mod loan;
+pub mod retry;
 pub mod wanted;
 
 use std::os::fd::OwnedFd;
