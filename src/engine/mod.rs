@@ -25,6 +25,7 @@ mod signals;
 mod stand;
 mod steps;
 mod tracks;
+mod traffic;
 mod watch;
 
 use std::path::PathBuf;
