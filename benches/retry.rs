@@ -12,7 +12,7 @@ use vhost_user_harness::judge::verdict::Verdict as Judged;
 use vhost_user_harness::peer::catalogue::Catalogue;
 use vhost_user_harness::peer::sim::retry::channels::CASES;
 use vhost_user_harness::peer::sim::retry::{PROGRAMS, Regime, Resends, STRATEGIES, System, program, strategy};
-use vhost_user_harness::scenario::retry::modelled;
+use vhost_user_harness::scenario::retry::{Modelled, modelled};
 use vhost_user_harness::scenario::{Plan, Settings, load_str};
 
 /// Searches of which the best and the median count.
@@ -30,7 +30,10 @@ fn main() {
 
 fn speed() {
     for (name, row, resends) in [("A6", "P9", 2), ("B4", "P9", 3), ("A4", "P6", 3)] {
-        let (strategy, program) = (strategy(name).unwrap(), program(row).unwrap());
+        let (strategy, program) = (
+            strategy(name).expect("a row of the table"),
+            program(row).expect("a row of the table"),
+        );
         let system = System::new(strategy, program, Regime::Async, Resends::AtMost(resends));
         for (label, limits) in [
             ("no reduction", Limits::default()),
@@ -83,9 +86,14 @@ fn plan_of(retry: &str, dialect: &str) -> Plan {
     ))
 }
 
+fn model_of(plan: &Plan) -> Modelled {
+    let found = modelled(&plan.scenario).unwrap_or_else(|e| panic!("{}", e.message));
+    found.expect("the peers are modelled endpoints")
+}
+
 fn replay(times: u32) {
     let around = Environment {
-        catalogue: Catalogue::load(None, "vuh".into()).unwrap(),
+        catalogue: Catalogue::load(None, "vuh".into()).expect("the built-in catalogue is valid"),
         frontend: None,
         backend: None,
         timeout_ms: None,
@@ -112,10 +120,12 @@ fn replay(times: u32) {
                         strategy.name, program.name
                     );
                     let plan = plan_of(&retry, "dialect: vhost-pci, ");
-                    let model = modelled(&plan.scenario).unwrap().unwrap().in_regime(regime);
+                    let model = model_of(&plan).in_regime(regime);
                     for finding in &found.findings {
                         let schedule = Schedule::of(finding, regime, resends);
-                        let text = schedule.scenario(&plan, &model, "model", finding.class).unwrap();
+                        let text = schedule
+                            .scenario(&plan, &model, "model", finding.class)
+                            .expect("a trace can be played");
                         texts.push((format!("{} {} {}", strategy.name, program.name, finding.class), text));
                     }
                 }
@@ -124,10 +134,12 @@ fn replay(times: u32) {
     }
     for case in CASES {
         let plan = plan_of(&format!("case: {}", case.name), "");
-        let model = modelled(&plan.scenario).unwrap().unwrap();
+        let model = model_of(&plan);
         for finding in &verdict(case, Limits::default()).findings {
             let schedule = Schedule::of(finding, Regime::Slow, Resends::DEFAULT);
-            let text = schedule.scenario(&plan, &model, "model", finding.class).unwrap();
+            let text = schedule
+                .scenario(&plan, &model, "model", finding.class)
+                .expect("a trace can be played");
             texts.push((format!("{} {}", case.name, finding.class), text));
         }
     }

@@ -65,11 +65,9 @@ impl Page {
                 continue;
             }
             let count = collided(a2, p1, window_ns, 100_000, 2);
-            let once = if count == 0 {
-                "-".to_owned()
-            } else {
-                format!("{}", 100_000 / count)
-            };
+            let once = 100_000u32
+                .checked_div(count)
+                .map_or_else(|| "-".to_owned(), |runs| runs.to_string());
             self.line(&format!("| {name} | {count} | {once} |"));
         }
         self.line(
