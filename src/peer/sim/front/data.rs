@@ -8,6 +8,7 @@ use crate::peer::device::blk::{BlkOp, BlkRequest};
 use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
+use crate::peer::sim::wanted::Status;
 use crate::ring::{Buffer, Used};
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
@@ -152,14 +153,15 @@ impl SimFront {
             num: 0,
         };
         let message = Message::request(spec, state).need_reply(self.has(ProtocolFeature::ReplyAck));
-        self.ask(message, Vec::new(), Asker::Step(Some(0)));
+        self.ask(message, Vec::new(), Asker::Step(Status::Is(0)));
         Ok(())
     }
 
     /// A ring's call eventfd was signalled: takes what the back-end has used. An error is a violation by the back-end.
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
-        if !self.has_driver(ring) {
+        let lent = self.rings.get(index).is_some_and(|ring| ring.lent.is_some());
+        if lent || self.is_packed() || !self.has_driver(ring) {
             return Ok(());
         }
         loop {
@@ -227,6 +229,9 @@ impl SimFront {
             ..*buffer
         };
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
+        if self.is_packed() || self.rings[usize::from(ring)].lent.is_some() {
+            return Err(FrontError::Lent(ring));
+        }
         let state = &mut self.rings[usize::from(ring)];
         let head = state.driver.add(&self.memory, &told)?;
         state.pending.insert(head.0, pending);
@@ -243,7 +248,7 @@ impl SimFront {
     }
 
     /// Takes buffers from the newest region that has room.
-    fn in_pool<T>(
+    pub(super) fn in_pool<T>(
         &mut self,
         mut build: impl FnMut(&crate::memory::GuestMemory, &mut BufferPool) -> Result<T, DeviceError>,
     ) -> Result<(u64, T), FrontError> {
