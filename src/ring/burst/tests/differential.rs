@@ -134,7 +134,7 @@ impl Arm {
 
     /// Any descriptor and either lap, and the flags that say that one descriptor is wished for.
     fn packed_wish(&self, event: u64, size: u16, by: u8) -> Shown {
-        let wish = u16::from(by) % size | u16::from(by & 0x80) << 8;
+        let wish = (u16::from(by) % size) | (u16::from(by & 0x80) << 8);
         self.memory.write(event, &wish.to_le_bytes()).unwrap();
         self.memory.write(event + 2, &2u16.to_le_bytes()).unwrap();
         Shown::Nothing
