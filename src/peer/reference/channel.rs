@@ -105,13 +105,11 @@ impl Channel {
         let mut handler = handler.map_err(|error| io::Error::other(error.to_string()))?;
         handler.set_reply_ack_flag(reply_ack);
         let (passed, served) = (handler.get_tx_raw_fd(), handler.as_raw_fd());
-        let thread = std::thread::Builder::new()
-            .name("channel".to_owned())
-            .spawn(move || {
-                // A refusal is an answer; anything else ends the channel.
-                while let Ok(_) | Err(VhostUserError::ReqHandlerError(_)) = handler.handle_request() {}
-                handler
-            })?;
+        let thread = std::thread::Builder::new().name("channel".to_owned()).spawn(move || {
+            // A refusal is an answer; anything else ends the channel.
+            while let Ok(_) | Err(VhostUserError::ReqHandlerError(_)) = handler.handle_request() {}
+            handler
+        })?;
         Ok(Self {
             passed,
             served,

@@ -237,7 +237,9 @@ impl Session {
         let reply_ack = self.protocol.contains(Protocol::REPLY_ACK);
         let channel = Channel::serve(reply_ack).map_err(ReferenceError::system("back-end channel"))?;
         let passed = self.channel.insert(channel).passed().to_owned();
-        self.request("SET_BACKEND_REQ_FD", |frontend| frontend.set_backend_request_fd(&passed))
+        self.request("SET_BACKEND_REQ_FD", |frontend| {
+            frontend.set_backend_request_fd(&passed)
+        })
     }
 
     fn share_memory(&mut self) -> Result<(), ReferenceError> {
