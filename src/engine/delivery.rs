@@ -19,24 +19,33 @@ const DIALECT: Dialect = Dialect::VhostUser;
 impl Run<'_> {
     /// Passes on the oldest item from a party that may go. True if something moved.
     pub(super) fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
+        match self.next_parcel(link, channel, from) {
+            None => false,
+            Some((place, Fate::Dropped)) => {
+                self.links[link.0].socket(channel).take(from, place);
+                true
+            }
+            Some((place, _)) => self.forward(link, channel, from, place),
+        }
+    }
+
+    /// The oldest item from a party that does not wait: its place, and whether it goes or is dropped, which has then to be
+    /// done.
+    pub(super) fn next_parcel(&mut self, link: LinkId, channel: Channel, from: Party) -> Option<(usize, Fate)> {
         let mut place = 0;
         while let Some(fate) = self.fate_at(link, channel, from, place) {
             let transit = self.links[link.0].socket(channel).at(from, place);
             let (is_message, is_close) = transit.map_or((false, false), |t| (t.is_message(), t.is_close()));
             match fate {
-                Fate::Waits { lets_pass: false } => return false,
+                Fate::Waits { lets_pass: false } => return None,
                 Fate::Waits { lets_pass: true } => place += 1,
-                Fate::Dropped => {
-                    self.links[link.0].socket(channel).take(from, place);
-                    return true;
-                }
                 // only messages overtake; what was sent before the close goes first
-                Fate::Goes if !is_message && place > 0 => return false,
-                Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return false,
-                Fate::Goes => return self.forward(link, channel, from, place),
+                Fate::Goes if !is_message && place > 0 => return None,
+                Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return None,
+                Fate::Goes | Fate::Dropped => return Some((place, fate)),
             }
         }
-        false
+        None
     }
 
     fn is_flushed(&self, link: LinkId, channel: Channel, to: Party) -> bool {

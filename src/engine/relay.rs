@@ -23,6 +23,13 @@ impl Run<'_> {
                     moved = true;
                 }
             }
+            if self.steering.is_some() {
+                // what is on a link moves when it is chosen
+                if moved {
+                    continue;
+                }
+                return;
+            }
             for link in 0..self.links.len() {
                 for channel in Channel::ALL {
                     for from in [Party::FrontEnd, Party::BackEnd] {
@@ -167,7 +174,7 @@ impl Run<'_> {
                     self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
                 }
             }
-            Output::Later { token, ms } => self.timers.push((self.clock.now().plus_ms(ms), peer, token)),
+            Output::Later { token, ms } => self.timers.push((self.timeline.now().plus_ms(ms), peer, token)),
             Output::Fault(what) => {
                 self.record(Some(peer), link, EventKind::Fault { what });
             }

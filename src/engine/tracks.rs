@@ -136,6 +136,9 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         if self.tracks[at].waiting.is_none() {
+            if !self.may_begin(at, &step.value) {
+                return Ok(false);
+            }
             self.record(
                 None,
                 None,

@@ -55,6 +55,11 @@ impl Relay {
         self.source.as_fd()
     }
 
+    /// What the other side listens to.
+    pub fn sink(&self) -> BorrowedFd<'_> {
+        self.sink.as_fd()
+    }
+
     /// How often it has been signalled since the last time.
     pub fn take(&self) -> io::Result<Option<u64>> {
         drain_event(self.source.as_fd())

@@ -11,6 +11,7 @@ pub mod process_table;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
+pub mod steer;
 pub mod text_file;
 pub mod threads;
 pub mod trace_thread;
