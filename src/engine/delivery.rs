@@ -109,7 +109,7 @@ impl Run<'_> {
     }
 
     /// Where the message is that another one is to arrive in one piece with.
-    fn partner(&self, link: LinkId, channel: Channel, from: Party, place: usize, first: Seq) -> Option<usize> {
+    pub(super) fn partner(&self, link: LinkId, channel: Channel, from: Party, place: usize, first: Seq) -> Option<usize> {
         let with = self.joined_with(first)?;
         let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
         let mut later = self.links[link.0].socket_ref(channel).under_way(from).skip(place + 1);

@@ -446,7 +446,7 @@ impl Run<'_> {
                 outcome.verdict = Verdict::Unsupported;
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
-            StopKind::Interrupted => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Interrupted | StopKind::OutOfTime => outcome.verdict = Verdict::Inconclusive,
             StopKind::Insane => {
                 outcome.verdict = Verdict::Inconclusive;
                 let why = stop.diagnostic.one_line(&self.plan.sources);

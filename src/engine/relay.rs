@@ -13,16 +13,22 @@ use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Paylo
 const DIALECT: Dialect = Dialect::VhostUser;
 
 impl Run<'_> {
+    /// Takes in what simulated peers want done. True if there was something.
+    pub(super) fn take_outputs(&mut self) -> bool {
+        let mut moved = false;
+        for peer in 0..self.peers.len() {
+            while let Some(output) = self.peers[peer].sim.next_output() {
+                self.perform(PeerId(peer), output);
+                moved = true;
+            }
+        }
+        moved
+    }
+
     /// Moves everything that can move: outputs of simulated peers onto the links, messages across them.
     pub(super) fn relay(&mut self) {
         loop {
-            let mut moved = false;
-            for peer in 0..self.peers.len() {
-                while let Some(output) = self.peers[peer].sim.next_output() {
-                    self.perform(PeerId(peer), output);
-                    moved = true;
-                }
-            }
+            let mut moved = self.take_outputs();
             if self.steering.is_some() {
                 // what is on a link moves when it is chosen
                 if moved {

@@ -298,10 +298,16 @@ fn look(pid: i32, tid: Pid) -> nix::Result<WaitStatus> {
 }
 
 fn detach(pid: i32, traced: &mut Traced) -> nix::Result<()> {
-    if let State::Stopped(_) = traced.state {
-        return ptrace::detach(traced.tid, None);
+    let orders = match traced.state {
+        State::Stopped(_) => ptrace::detach(traced.tid, None),
+        State::Runs => ptrace::interrupt(traced.tid),
+    };
+    match (orders, &traced.state) {
+        (Ok(()), State::Runs) => {}
+        // one that has ended stays, and its process with it, until its tracer has seen that
+        (Err(nix::Error::ESRCH), _) => {}
+        (other, _) => return other,
     }
-    ptrace::interrupt(traced.tid)?;
     for _ in 0..INTERRUPT_LOOKS_MAX {
         let mut signal = None;
         match look(pid, traced.tid)? {

@@ -1,5 +1,5 @@
 //! What can happen next in a run that is steered, in the order in which it happens when nobody interferes: threads go on,
-//! then what is under way arrives, oldest first, then timers fire, then steps begin.
+//! then what is under way arrives, oldest first, then steps begin, then timers fire.
 
 use nix::sys::signal::Signal;
 
@@ -36,8 +36,8 @@ impl Run<'_> {
         let mut arrivals = self.arrivals();
         arrivals.sort_by_key(|(seq, ..)| *seq);
         choices.extend(arrivals.into_iter().map(|(_, choice, act)| (choice, act)));
-        choices.extend(self.timer_choices());
         choices.extend(self.step_choices());
+        choices.extend(self.timer_choices());
         choices.extend(self.kill_choices());
         if let Some(steering) = &self.steering {
             choices.retain(|(choice, _)| !steering.stuck.contains(&choice.name));
@@ -139,6 +139,11 @@ impl Run<'_> {
                         if fate == Fate::Dropped {
                             self.links[link.0].socket(channel).take(from, place);
                             continue;
+                        }
+                        if seq.is_some_and(|seq| self.joined_with(seq).is_some())
+                            && seq.and_then(|seq| self.partner(link, channel, from, place, seq)).is_none()
+                        {
+                            break;
                         }
                         let actor = format!("{} on {channel}", self.name_of(link, from));
                         found.push((
@@ -311,10 +316,12 @@ impl Run<'_> {
             }
         }
         if let Some(steering) = &mut self.steering {
-            match moved {
-                true => steering.stuck.clear(),
-                false => steering.stuck.push(choice.name.clone()),
+            if !moved {
+                steering.stuck.push(choice.name.clone());
+                return Ok(());
             }
+            steering.stuck.clear();
+            *steering.counts.entry(choice.base().to_owned()).or_default() += 1;
             if let Means::Crosses { pattern, .. } = &choice.means {
                 *steering.counts.entry(pattern.clone()).or_default() += 1;
             }

@@ -12,10 +12,11 @@ use std::fmt;
 
 use super::Environment;
 use super::end;
+use super::failure::{Stop, StopKind};
 use super::run::Run;
 use crate::judge::outcome::Outcome;
-use crate::scenario::Plan;
 use crate::scenario::model::Step;
+use crate::scenario::{Diagnostic, Plan};
 use crate::sys::clock::Moment;
 use crate::sys::steer::Steered;
 use crate::trace::{PeerId, Timeline};
@@ -190,12 +191,26 @@ impl<'s> Steering<'s> {
         }
     }
 
+    /// Lets the threads of a process go on as they like, until they are at rest again.
+    pub(super) fn let_go(&mut self, peer: PeerId) {
+        self.processes.remove(&peer);
+    }
+
     /// The present moment of virtual time.
     fn now(&self) -> Moment {
         Moment {
             ns: TICK_NS * self.made as u64,
         }
     }
+}
+
+/// The clock has ended a steered run. That says nothing about its schedule.
+pub(super) fn out_of_time() -> Box<Stop> {
+    let message = "the scenario's limit was reached while something still went on";
+    Box::new(Stop {
+        kind: StopKind::OutOfTime,
+        diagnostic: Diagnostic::error(message),
+    })
 }
 
 impl<'a> Run<'a> {

@@ -11,6 +11,7 @@ use crate::engine::gone;
 use crate::engine::run::{Run, Token};
 use crate::engine::steps::Waiting;
 use crate::judge::verdict::FailKind;
+use crate::link::End;
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
 use crate::sys::poll::wait;
@@ -44,6 +45,10 @@ impl Run<'_> {
             }
             let can_happen = choices.iter().any(|(choice, _)| choice.kind != super::Kind::Kill);
             if !can_happen {
+                // looking at what may go has shown what is held
+                if settled != Settled::Done && self.advance_tracks()? {
+                    continue;
+                }
                 match settled {
                     Settled::Done => return self.settle_answers(),
                     _ if self.is_killed() => return Ok(()),
@@ -78,7 +83,6 @@ impl Run<'_> {
         }
         let chosen = steering.scheduler.choose(&listed).min(listed.len().saturating_sub(1));
         steering.made += 1;
-        *steering.counts.entry(listed[chosen].base().to_owned()).or_default() += 1;
         let now = steering.now();
         self.timeline.set_now(now);
         self.perform_choice(&listed[chosen], &acts[chosen])
@@ -89,13 +93,11 @@ impl Run<'_> {
         loop {
             self.relay();
             self.check_always()?;
-            if self.advance_tracks()? {
+            // a step that begins may have something to send and then wait
+            if self.advance_tracks()? || self.take_outputs() {
                 self.check_limit()?;
                 looks = 0;
                 continue;
-            }
-            if self.tracks[0].is_done() && self.all_at_rest()?.is_some() && !self.take_in_all()? {
-                return Ok(Settled::Done);
             }
             if self.heeds_signals && signal::interrupted() {
                 return Err(gone::interrupted());
@@ -115,11 +117,12 @@ impl Run<'_> {
             }
             match self.all_at_rest()? {
                 // what somebody said before it fell asleep is there now
-                Some(rest) if !self.take_in_all()? => {
+                Some(_) if self.take_in_all()? => {}
+                Some(_) if self.tracks[0].is_done() => return Ok(Settled::Done),
+                Some(rest) => {
                     let timed = rest == Rest::Timed;
                     return Ok(Settled::Quiet { timed });
                 }
-                Some(_) => {}
                 None => {
                     looks += 1;
                     match looks > EAGER_LOOKS {
@@ -143,7 +146,12 @@ impl Run<'_> {
             self.take_in(token);
         }
         for (link, channel, party) in self.streams_with_pieces() {
-            some |= self.read_stream(link, channel, party);
+            let left = |run: &Self| match run.links[link.0].socket_ref(channel).end_ref(party) {
+                End::Remote(stream) => stream.queued_bytes(),
+                _ => 0,
+            };
+            let before = left(self);
+            some |= self.read_stream(link, channel, party) || left(self) != before;
         }
         self.repeat_signals();
         self.look_at_rings();
@@ -202,7 +210,9 @@ impl Run<'_> {
             if self.take_in_all()? || self.attend()? || self.advance_tracks()? || self.timeline.end() != before {
                 return Ok(());
             }
-            self.check_limit()?;
+            if self.heeds_signals && signal::interrupted() {
+                return Err(gone::interrupted());
+            }
             if self.is_past(self.deadline) || self.all_at_rest()?.is_none() {
                 return Ok(());
             }

@@ -26,18 +26,18 @@ const CHANGES_DEFAULT: u32 = 3;
 
 /// What a search has seen.
 #[derive(Debug, Default)]
-pub(super) struct Covered {
+struct Covered {
     /// Schedules that were run, the default one among them.
-    pub(super) schedules: usize,
+    schedules: usize,
     /// Orders of events.
-    pub(super) orders: BTreeSet<u64>,
+    orders: BTreeSet<u64>,
     /// Schedules that said nothing, and the last reason.
-    pub(super) inconclusive: usize,
-    pub(super) why_inconclusive: Option<String>,
+    inconclusive: usize,
+    why_inconclusive: Option<String>,
     /// Free choices, by what could have happened, over all schedules.
-    pub(super) kinds: BTreeMap<Kind, u64>,
+    kinds: BTreeMap<Kind, u64>,
     /// Free choices of one schedule: fewest, most.
-    pub(super) free: Option<(usize, usize)>,
+    free: Option<(usize, usize)>,
 }
 
 impl Covered {
@@ -62,7 +62,7 @@ impl Covered {
 
 /// How a search came to its end.
 #[derive(Debug)]
-pub(super) enum End {
+enum End {
     /// Something fails: which schedule, and the run.
     Fails(usize, Box<Ran>),
     /// All that was to be tried was.

@@ -19,7 +19,8 @@ use crate::sys::signal;
 const TRIALS: usize = 10;
 /// The same, where each of them takes the scenario's whole time.
 const HANGS: usize = 2;
-/// The hold of what has to come later, and of what must not come before that.
+/// The holds of what has to come first, of what has to come later, and of what must not come before that.
+const FIRST: &str = "first";
 const LATER: &str = "later";
 const REST: &str = "rest";
 
@@ -64,7 +65,14 @@ pub(super) fn write(subject: Subject, shrunk: &Shrunk) -> Option<Script> {
     let forced = load_str("found.yaml", &text, &settings).ok()?.into_iter().next()?;
     let sign = shrunk.ran.sign()?;
     let trials = if sign.kind == FailKind::Hang { HANGS } else { TRIALS };
-    let fails = |_: &usize| matches!(engine::run(&forced, subject.environment).verdict, Verdict::Fail(kind) if kind == sign.kind);
+    let fails = |_: &usize| {
+        let outcome = engine::run(&forced, subject.environment);
+        // a scenario that only waits for what its own holds keep proves nothing
+        let last = outcome.failure.as_ref().map(|failure| failure.last_events.as_slice());
+        let let_go = |line: &String| line.ends_with(" goes on") || line.contains(" released");
+        matches!(outcome.verdict, Verdict::Fail(kind) if kind == sign.kind)
+            && last.is_some_and(|last| last.iter().any(let_go))
+    };
     let fails = (0..trials).filter(|_| !signal::interrupted()).filter(fails).count();
     Some(Script {
         text,
@@ -157,11 +165,16 @@ fn forced(plan: &Plan, shrunk: &Shrunk) -> Option<String> {
         if let Some(rest) = &rest {
             before.push(step(&indent, rest));
         }
+        let held_first = matches!(first.means, Means::Crosses { .. });
+        if held_first {
+            before.push(step(&indent, &hold_of(first, FIRST)?));
+        }
         let inner = track_indent(&lines, top[during])?;
         let deeper = format!("{inner}  ");
         let mut director = vec![format!("{inner}order:"), step(&deeper, &format!("until_held: {LATER}"))];
-        if let Means::Crosses { pattern, .. } = &first.means {
-            director.push(step(&deeper, &format!("until: {}", pattern)));
+        if held_first {
+            director.push(step(&deeper, &format!("until_held: {FIRST}")));
+            director.push(step(&deeper, &format!("release: {FIRST}")));
         }
         director.extend(settle.iter().map(|what| step(&deeper, what)));
         director.push(step(&deeper, &format!("release: {LATER}")));
@@ -174,7 +187,12 @@ fn forced(plan: &Plan, shrunk: &Shrunk) -> Option<String> {
         insert.push((top[cause], before));
         insert.push((end_of(&lines, &top, during), director));
     } else {
-        let mut after = vec![step(&indent, &format!("until_held: {LATER}"))];
+        if cause >= during {
+            // the step that makes both cannot be left half done
+            return None;
+        }
+        insert.push((top[during], vec![step(&indent, &format!("until_held: {LATER}"))]));
+        let mut after = Vec::new();
         after.extend(settle.iter().map(|what| step(&indent, what)));
         after.push(step(&indent, &format!("release: {LATER}")));
         if is_process {

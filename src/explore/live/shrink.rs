@@ -16,8 +16,6 @@ const CONFIRMATIONS: usize = 10;
 pub(super) struct Shrunk {
     /// What has to come before what.
     pub(super) orders: Vec<Order>,
-    /// How many such orders the schedule had that was found.
-    pub(super) orders_before: usize,
     /// The run.
     pub(super) ran: Ran,
     /// What says it shortly.
@@ -36,9 +34,7 @@ pub(super) struct Shrunk {
 #[derive(Debug)]
 pub(super) struct Neighbour {
     pub(super) ran: Ran,
-    /// Up to where the two are the same but for these two events; the failing one's first place of them.
-    pub(super) at: usize,
-    /// Nothing but these two differs before the point where both have happened.
+    /// Nothing else differs before both have happened.
     pub(super) exact: bool,
 }
 
@@ -52,7 +48,6 @@ impl Shrunk {
 /// Shrinks a failing run.
 pub(super) fn shrink(subject: Subject, failing: &Ran) -> Shrunk {
     let all = failing.trail.orders();
-    let orders_before = all.len();
     let mut runs = 0;
     let mut best: Option<(Vec<Order>, Ran)> = None;
     let sign = failing.sign().cloned();
@@ -66,29 +61,33 @@ pub(super) fn shrink(subject: Subject, failing: &Ran) -> Shrunk {
         fails
     };
     let (orders, incomplete) = fewest(all, &mut test);
-    let ran = match best {
+    let mut ran = match best {
         Some((_, ran)) => ran,
         // not even the whole of it fails again: what was found is shown as it was
         None => subject.run(Wanted::Replay(failing.trail.token())),
     };
+    let mut orders = orders;
+    let mut neighbour = None;
+    if let Some((order, tight, other)) = tighten(subject, &orders, &ran, &mut runs) {
+        orders.pop();
+        orders.push(order);
+        (ran, neighbour) = (tight, Some(other));
+    }
     let token = ran.trail.token();
     let fails = |_: &usize| subject.run(Wanted::Replay(token.clone())).sign() == sign.as_ref();
     let confirmed = (0..CONFIRMATIONS)
         .filter(|_| !signal::interrupted())
         .filter(fails)
         .count();
-    let mut shrunk = Shrunk {
+    Shrunk {
         orders,
-        orders_before,
         ran,
         token,
         confirmed: (confirmed, CONFIRMATIONS),
         runs: runs + CONFIRMATIONS,
         incomplete,
-        neighbour: None,
-    };
-    shrunk.neighbour = neighbour(subject, &shrunk);
-    shrunk
+        neighbour,
+    }
 }
 
 /// The fewest of `all` for which `test` holds, so far as leaving out one after the other shows. True as well if it was
@@ -140,29 +139,60 @@ fn fewest(all: Vec<Order>, test: &mut dyn FnMut(&[Order]) -> bool) -> (Vec<Order
     (left, false)
 }
 
-/// The failing run again with the two events the other way round: the one that waited goes directly before the other.
-fn neighbour(subject: Subject, shrunk: &Shrunk) -> Option<Neighbour> {
-    let order = shrunk.order()?;
-    let names: Vec<&str> = shrunk.ran.trail.events().map(|event| event.name.as_str()).collect();
-    let at = names.iter().position(|name| *name == order.first)?;
-    let mut orders: Vec<Order> = shrunk.orders[..shrunk.orders.len() - 1].to_vec();
-    if let Some(before) = at.checked_sub(1) {
-        orders.push(Order {
-            first: names[before].to_owned(),
-            then: order.then.clone(),
-        });
-    }
-    let ran = subject.run(Wanted::Ordered(orders));
-    if ran.sign().is_some() {
+/// The earliest moment at which the event that waits may happen for the run to fail: what came directly before it is the
+/// other event that matters. Gives that order, and the run in which it is turned round.
+fn tighten(subject: Subject, orders: &[Order], failing: &Ran, runs: &mut usize) -> Option<(Order, Ran, Neighbour)> {
+    let (last, others) = orders.split_last()?;
+    let points = &failing.trail.points;
+    let ready = points
+        .iter()
+        .position(|p| p.choices.iter().any(|choice| choice.name == last.then))?;
+    let place = |name: &str| points.iter().position(|point| point.event().name == name);
+    let (first, then) = (place(&last.first)?, place(&last.then)?);
+    if then <= first || ready > first {
         return None;
     }
-    let other: Vec<&str> = ran.trail.events().map(|event| event.name.as_str()).collect();
-    let later = names.iter().position(|name| *name == order.then)?;
-    let exact = later == at + 1
-        && other.get(..at) == names.get(..at)
-        && other.get(at).copied() == Some(order.then.as_str())
-        && other.get(at + 1).copied() == Some(order.first.as_str());
-    Some(Neighbour { ran, at, exact })
+    let after = |place: Option<usize>| {
+        let mut orders = others.to_vec();
+        orders.extend(place.map(|place| Order {
+            first: points[place].event().name.clone(),
+            then: last.then.clone(),
+        }));
+        orders
+    };
+    let mut run = |orders: Vec<Order>| {
+        *runs += 1;
+        subject.run(Wanted::Ordered(orders))
+    };
+    // directly before the first of them, then after one more each time
+    let mut before = run(after(ready.checked_sub(1)));
+    for at in ready..=first {
+        if before.sign().is_some() {
+            return None;
+        }
+        let ran = run(after(Some(at)));
+        if ran.sign() == failing.sign() {
+            let order = after(Some(at)).pop()?;
+            let exact = is_swap(&ran, &before, &order);
+            let neighbour = Neighbour { ran: before, exact };
+            return Some((order, ran, neighbour));
+        }
+        before = ran;
+    }
+    None
+}
+
+/// Whether two runs are the same up to the point where one does the two events in one order, and the other in the other.
+fn is_swap(failing: &Ran, passing: &Ran, order: &Order) -> bool {
+    let names = |ran: &Ran| -> Vec<String> { ran.trail.events().map(|event| event.name.clone()).collect() };
+    let (fails, passes) = (names(failing), names(passing));
+    let Some(at) = fails.iter().position(|name| *name == order.first) else {
+        return false;
+    };
+    fails.get(..at) == passes.get(..at)
+        && fails.get(at + 1) == Some(&order.then)
+        && passes.get(at) == Some(&order.then)
+        && passes.get(at + 1) == Some(&order.first)
 }
 
 #[cfg(test)]
