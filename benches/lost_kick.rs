@@ -13,7 +13,7 @@ use vhost_user_harness::link::{Chunk, Incoming, Stream};
 use vhost_user_harness::peer::catalogue::{Catalogue, Entry, Role};
 use vhost_user_harness::peer::device::blk::BlkOp;
 use vhost_user_harness::peer::sim::Output;
-use vhost_user_harness::peer::sim::front::{FrontConfig, Goal, SimFront};
+use vhost_user_harness::peer::sim::front::{FrontConfig, Goal, Serving, SimFront};
 use vhost_user_harness::scenario::{Plan, Settings, load_file};
 use vhost_user_harness::sys::fd::signal_event;
 use vhost_user_harness::sys::poll::{Interest, wait};
@@ -99,6 +99,7 @@ impl Stress {
             std::thread::yield_now();
         };
         let front = SimFront::new(FrontConfig {
+            dialect: Dialect::VhostUser,
             queues: 1,
             ring_size: 16,
             features: FEATURES,
@@ -108,6 +109,9 @@ impl Stress {
             one_file: false,
             kick_on_start: false,
             manual: Vec::new(),
+            answers: Vec::new(),
+            serving: Serving::default(),
+            config_bytes: 60,
         });
         let mut stress = Self {
             front: front.expect("the rings fit"),
@@ -201,7 +205,7 @@ impl Stress {
                     &frame.header,
                     frame.payload(Dialect::VhostUser),
                 );
-                self.front.message(&message);
+                self.front.message(&message, Vec::new());
                 assert!(self.front.take_failure().is_none(), "{message}");
             }
         }

@@ -14,9 +14,7 @@ use crate::scenario::model::FdKind;
 use crate::scenario::span::{At, Span};
 use crate::sys::fd::fd_type;
 use crate::trace::{EventKind, LinkId, Meddling, Seq};
-use crate::wire::{Dialect, Party, Payload, Value};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Party, Payload, Value};
 
 /// A hold that is in force.
 #[derive(Debug)]
@@ -301,7 +299,7 @@ impl Change {
             (None, true) => parcel
                 .chunk
                 .bytes
-                .get(DIALECT.header_len()..)
+                .get(message.dialect.header_len()..)
                 .unwrap_or_default()
                 .to_vec(),
             _ => message.payload.encode(),
@@ -312,7 +310,7 @@ impl Change {
         }
         message.request = self.header.request.unwrap_or(message.request);
         message.flags = self.header.flags.unwrap_or(message.flags);
-        parcel.chunk.bytes = self.header.encode(message, &payload, DIALECT);
+        parcel.chunk.bytes = self.header.encode(message, &payload);
         if let Some(kinds) = &self.fds {
             let made: std::result::Result<Vec<OwnedFd>, _> =
                 kinds.iter().map(|kind| make_fd(kind.value, kind.span)).collect();
@@ -330,7 +328,10 @@ mod tests {
     fn parcel(message: &str) -> Parcel {
         let message: crate::wire::Message = message.parse().unwrap();
         Parcel {
-            chunk: crate::link::Chunk::new(message.encode(DIALECT), vec![crate::sys::fd::eventfd().unwrap()]),
+            chunk: crate::link::Chunk::new(
+                message.encode(message.dialect),
+                vec![crate::sys::fd::eventfd().unwrap()],
+            ),
             message,
             split: Vec::new(),
         }

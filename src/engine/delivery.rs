@@ -12,9 +12,7 @@ use crate::link::{Cargo, Chunk, End, Parcel, Stream, Transit};
 use crate::scenario::Diagnostic;
 use crate::sys::fd::{FdType, duplicate, fd_type, socket_pair};
 use crate::trace::{LinkId, Meddling, Seq};
-use crate::wire::{Channel, Dialect, Message, Party, id};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, Message, Party, id};
 
 impl Run<'_> {
     /// Passes on the oldest item from a party that may go. True if something moved.
@@ -41,11 +39,22 @@ impl Run<'_> {
                 Fate::Waits { lets_pass: true } => place += 1,
                 // only messages overtake; what was sent before the close goes first
                 Fate::Goes if !is_message && place > 0 => return None,
+                // a peer that is busy takes what has come later, and the end of the connection with it
+                Fate::Goes if !self.takes(link, channel, from.other()) => return None,
                 Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return None,
                 Fate::Goes | Fate::Dropped => return Some((place, fate)),
             }
         }
         None
+    }
+
+    /// Whether a party reads what a socket brings. Of a program it is its own affair.
+    fn takes(&self, link: LinkId, channel: Channel, to: Party) -> bool {
+        if !matches!(self.links[link.0].socket_ref(channel).end_ref(to), End::Local) {
+            return true;
+        }
+        let peer = &self.peers[self.links[link.0].peer(to).0];
+        peer.blocked.is_none() && peer.sim.reads(channel)
     }
 
     fn is_flushed(&self, link: LinkId, channel: Channel, to: Party) -> bool {
@@ -109,7 +118,14 @@ impl Run<'_> {
     }
 
     /// Where the message is that another one is to arrive in one piece with.
-    pub(super) fn partner(&self, link: LinkId, channel: Channel, from: Party, place: usize, first: Seq) -> Option<usize> {
+    pub(super) fn partner(
+        &self,
+        link: LinkId,
+        channel: Channel,
+        from: Party,
+        place: usize,
+        first: Seq,
+    ) -> Option<usize> {
         let with = self.joined_with(first)?;
         let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
         let mut later = self.links[link.0].socket_ref(channel).under_way(from).skip(place + 1);
@@ -187,10 +203,7 @@ impl Run<'_> {
     fn deliver_here(&mut self, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
         match &mut self.peers[peer].sim {
             Sim::Front(front) => {
-                if message.request == id::frontend::GET_INFLIGHT_FD && message.channel == Channel::Main {
-                    front.keep_inflight(&message, fds);
-                }
-                if front.message(&message)
+                if front.message(&message, fds)
                     && let Some(seq) = seq
                 {
                     self.claimed.insert(seq);
@@ -245,13 +258,14 @@ impl Run<'_> {
 
     /// The front-end passes one end of the channel: puts the harness between the two.
     fn open_channel(&mut self, link: LinkId, fds: &mut Vec<OwnedFd>) {
+        let dialect = self.dialect;
         let Link {
             main,
             channel,
             channel_end,
             ..
         } = &mut self.links[link.0];
-        let remote = |fd: OwnedFd| Stream::new(fd, DIALECT).map(End::Remote).unwrap_or_default();
+        let remote = |fd: OwnedFd| Stream::new(fd, dialect).map(End::Remote).unwrap_or_default();
         if fds.is_empty() && !matches!(main.front, End::Local) {
             // nothing is passed, so nothing changes
             return;

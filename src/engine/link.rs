@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) channel_end: Option<OwnedFd>,
     /// The kernel's numbers of the rings' kick eventfds, as SET_VRING_KICK brought them.
     pub(super) kicks: BTreeMap<u8, u64>,
+    /// Messages that the main socket and the channel hold in each direction, if that is bounded.
+    pub(super) rooms: [Option<usize>; 2],
     /// XEN_MMAP is negotiated, which changes the layout of regions.
     pub(super) xen: bool,
 }
@@ -42,6 +44,7 @@ impl Link {
             awaited: false,
             channel_end: None,
             kicks: BTreeMap::new(),
+            rooms: [None; 2],
             xen: false,
         }
     }
@@ -57,6 +60,14 @@ impl Link {
         match channel {
             Channel::Main => &self.main,
             Channel::Backend => &self.channel,
+        }
+    }
+
+    /// Messages that a socket holds in each direction, if that is bounded.
+    pub(super) fn room(&self, channel: Channel) -> Option<usize> {
+        match channel {
+            Channel::Main => self.rooms[0],
+            Channel::Backend => self.rooms[1],
         }
     }
 

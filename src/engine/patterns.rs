@@ -10,9 +10,7 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_match, eval_num};
 use crate::sys::child::Exit;
 use crate::trace::PeerId;
-use crate::wire::{Channel, Dialect, Party, find, unassigned};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, Party, find, unassigned};
 
 impl Run<'_> {
     /// The matcher of a pattern that stands at `span`.
@@ -21,15 +19,15 @@ impl Run<'_> {
         // the short forms of `order` name no channel: a name that only the back-end channel knows means that one
         let named = pattern.message.as_ref().or(pattern.reply_to.as_ref());
         let only_elsewhere =
-            named.filter(|n| pattern.channel.is_none() && find(DIALECT, &n.value, Some(channel)).is_err());
+            named.filter(|n| pattern.channel.is_none() && find(self.dialect, &n.value, Some(channel)).is_err());
         let channel = only_elsewhere
-            .and_then(|n| find(DIALECT, &n.value, None).ok())
+            .and_then(|n| find(self.dialect, &n.value, None).ok())
             .map_or(channel, |spec| spec.channel);
         let name = |name: &At<String>| {
-            if let Some(id) = unassigned(DIALECT, &name.value, channel) {
+            if let Some(id) = unassigned(self.dialect, &name.value, channel) {
                 return Ok((id, name.value.clone()));
             }
-            find(DIALECT, &name.value, Some(channel))
+            find(self.dialect, &name.value, Some(channel))
                 .map(|spec| (spec.id, spec.name.to_owned()))
                 .map_err(|e| Stop::from_diagnostic(Diagnostic::error(e.to_string()).at(name.span)))
         };
@@ -70,7 +68,7 @@ impl Run<'_> {
             What::Request(id, _) | What::Reply(id, _) => *id,
             _ => 0,
         };
-        let space = FeatureSpace::of(request, self.device_kind(stream.peer()));
+        let space = FeatureSpace::of(self.dialect, request, self.device_kind(stream.peer()));
         let evaluate = |m: &At<FieldMatch>| match eval_match(&m.value, &self.bindings) {
             Ok(value) => Ok(At { value, span: m.span }),
             Err(diagnostic) => Err(Stop::from_diagnostic(diagnostic)),
@@ -92,6 +90,7 @@ impl Run<'_> {
             fds: pattern.fds.as_ref().map(evaluate).transpose()?,
             size: pattern.size.as_ref().map(evaluate).transpose()?,
             space,
+            dialect: self.dialect,
         })
     }
 

@@ -8,16 +8,17 @@ use crate::peer::qemu::Completion;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{FdType, drain_event, fd_type, signal_event};
 use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
-use crate::wire::{Channel, DecodeContext, Dialect, Header, Message, Party, Payload, ProtocolFeature, id};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Channel, DecodeContext, Header, Message, Party, Payload, ProtocolFeature, id};
 
 impl Run<'_> {
     /// Takes in what simulated peers want done. True if there was something.
     pub(super) fn take_outputs(&mut self) -> bool {
         let mut moved = false;
         for peer in 0..self.peers.len() {
-            while let Some(output) = self.peers[peer].sim.next_output() {
+            moved |= self.unblock(PeerId(peer));
+            while self.peers[peer].blocked.is_none()
+                && let Some(output) = self.peers[peer].sim.next_output()
+            {
                 self.perform(PeerId(peer), output);
                 moved = true;
             }
@@ -82,7 +83,8 @@ impl Run<'_> {
         let context = DecodeContext {
             xen_mmap: self.links[link.0].xen,
         };
-        let message = Message::decode(DIALECT, channel, context, &frame.header, frame.payload(DIALECT));
+        let payload = frame.payload(self.dialect);
+        let message = Message::decode(self.dialect, channel, context, &frame.header, payload);
         if frame.chunk.lost_fds {
             let peer = self.links[link.0].peer(from);
             let what = "descriptors were lost: the harness cannot have more open".to_owned();
@@ -113,17 +115,18 @@ impl Run<'_> {
         }
         let notes: Vec<FdType> = chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
         // what the bytes say: a script may have sent others than the message's own
-        let header = Header::decode(DIALECT, &chunk.bytes).unwrap_or_else(|| message.header());
-        let payload = chunk.bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let header = Header::decode(self.dialect, &chunk.bytes).unwrap_or_else(|| message.header());
+        let payload = chunk.bytes.get(self.dialect.header_len()..).unwrap_or_default();
         let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
             let context = DecodeContext {
                 xen_mmap: self.links[link.0].xen,
             };
-            Message::decode(DIALECT, message.channel, context, &header, payload)
+            Message::decode(self.dialect, message.channel, context, &header, payload)
         } else {
             Message {
                 request: header.request,
                 flags: header.flags,
+                conn_id: header.conn_id,
                 ..message.clone()
             }
         };
@@ -165,14 +168,36 @@ impl Run<'_> {
         socket.push(party, Transit::new(seq, Cargo::Close));
     }
 
+    /// Whether a socket takes another message of a simulated peer now.
+    fn has_room_for(&self, link: LinkId, peer: PeerId, outgoing: &Outgoing) -> bool {
+        let from = self.peers[peer.0].spec.party;
+        let link = &self.links[link.0];
+        let channel = outgoing.message.channel;
+        let under_way = link.socket_ref(channel).under_way(from);
+        link.room(channel).is_none_or(|room| under_way.len() < room)
+    }
+
+    /// Sends what a simulated peer had no room for, if there is some now. True if so.
+    fn unblock(&mut self, peer: PeerId) -> bool {
+        let (Some(link), Some(outgoing)) = (self.peers[peer.0].link, self.peers[peer.0].blocked.take()) else {
+            return false;
+        };
+        if self.has_room_for(link, peer, &outgoing) {
+            self.send(link, peer, outgoing);
+            return true;
+        }
+        self.peers[peer.0].blocked = Some(outgoing);
+        false
+    }
+
     fn perform(&mut self, peer: PeerId, output: Output) {
         let link = self.peers[peer.0].link;
         match output {
-            Output::Send(outgoing) => {
-                if let Some(link) = link {
-                    self.send(link, peer, outgoing);
-                }
-            }
+            Output::Send(outgoing) => match link {
+                Some(link) if !self.has_room_for(link, peer, &outgoing) => self.peers[peer.0].blocked = Some(outgoing),
+                Some(link) => drop(self.send(link, peer, outgoing)),
+                None => {}
+            },
             Output::Kick { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Kick, ring),
             Output::Call { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Call, ring),
             Output::Close(channel) => {
@@ -225,7 +250,7 @@ impl Run<'_> {
             // the second descriptor is our end of the pair
             self.links[link.0].channel_end = if fds.len() > 1 { fds.pop() } else { None };
         }
-        let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(DIALECT)), fds);
+        let chunk = Chunk::new(bytes.unwrap_or_else(|| message.encode(self.dialect)), fds);
         let own_request = automatic && is_request && from == Party::FrontEnd;
         let seq = self.enter(link, from, message, chunk, split, scripted);
         if let (true, Some(seq)) = (own_request, seq) {

@@ -7,7 +7,8 @@ use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
 use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
-use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Step};
+use crate::peer::sim::front::Serving;
+use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
 use crate::scenario::span::{At, Span};
 use crate::scenario::words::split_words;
 use crate::scenario::{Bindings, Diagnostic, Plan, eval_node, eval_num, eval_size};
@@ -55,6 +56,7 @@ pub(super) struct Peer {
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) party: Party,
+    pub(super) dialect: Dialect,
     pub(super) player: Player,
     /// As written or replaced: `simulated`, `qemu`, a command line.
     pub(super) label: String,
@@ -74,6 +76,9 @@ pub(super) struct Peer {
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
+    pub(super) serving: Serving,
+    pub(super) reads_while_asking: bool,
+    pub(super) shared_memory: Vec<u64>,
     pub(super) listens: Option<bool>,
     pub(super) reconnect_ms: Option<u64>,
     pub(super) plugged: bool,
@@ -149,7 +154,8 @@ pub(super) fn peers(plan: &Plan, environment: &Environment) -> Result<Vec<Peer>,
             Party::BackEnd => environment.backend.as_ref(),
         };
         let label = replaced.unwrap_or(&written.value).clone();
-        let peer = evaluate(name, decl, party, label, written.span, environment)?;
+        let dialect = plan.scenario.dialect();
+        let peer = evaluate(name, decl, party, label, written.span, environment, dialect)?;
         for (need, span) in needs
             .iter()
             .filter(|(n, ..)| *n == name.value)
@@ -272,7 +278,11 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Blk(s) => need(&s.peer, Need::Driven),
         Step::Echo(s) => need(&s.peer, Need::Simulated),
         Step::Image(s) => need(&s.peer, Need::Image),
-        Step::Config(s) => need(&s.peer, Need::Qemu),
+        Step::Config(s) => need(&s.peer, Need::Driven),
+        Step::Request(s) => need(&s.peer, Need::Simulated),
+        Step::Answered(peer) => need(peer, Need::Simulated),
+        Step::AskDuring(s) => need(&s.peer, Need::Simulated),
+        Step::Shared(s) => need(&s.peer, Need::Simulated),
         Step::Driver(s) => need(&s.peer, Need::Qemu),
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
@@ -304,6 +314,7 @@ fn evaluate(
     label: String,
     span: Span,
     environment: &Environment,
+    dialect: Dialect,
 ) -> Result<Peer, Diagnostic> {
     let none = Bindings::default();
     let device = decl
@@ -332,7 +343,7 @@ fn evaluate(
         } else {
             Channel::Backend
         };
-        find(Dialect::VhostUser, &request.value, Some(channel))
+        find(dialect, &request.value, Some(channel))
             .map(|spec| spec.id)
             .map_err(|e| Diagnostic::error(e.to_string()).at(request.span))
     };
@@ -344,13 +355,14 @@ fn evaluate(
         name: name.value.clone(),
         span: name.span,
         party,
+        dialect,
         player: player(&label, party, span, environment)?,
         label,
         kind,
         queues: small(&decl.queues, if device == "net" { 2 } else { 1 }, "rings")?,
         ring_size: small(&decl.ring_size, 256, "descriptors")?,
         features: bits(decl.features.as_ref(), FeatureSpace::Virtio(kind))?,
-        protocol_features: bits(decl.protocol_features.as_ref(), FeatureSpace::Protocol)?,
+        protocol_features: bits(decl.protocol_features.as_ref(), FeatureSpace::Protocol(dialect))?,
         memory_size: memory_size.unwrap_or(MEMORY_DEFAULT),
         qemu_memory_mib,
         regions: small(&memory.regions, 1, "regions")?,
@@ -365,6 +377,18 @@ fn evaluate(
             .map(|(request, a)| Ok((requester(request)?, answer(a, kind)?)))
             .collect::<Result<_, Diagnostic>>()?,
         kick_on_start: decl.kick_on_start.as_ref().is_none_or(|k| k.value),
+        serving: match decl.serves_channel.as_ref().map(|s| s.value) {
+            None | Some(Serves::Routed) => Serving::Routed,
+            Some(Serves::WhenIdle) => Serving::WhenIdle,
+            Some(Serves::Nested) => Serving::Nested,
+            Some(Serves::Locked) => Serving::Locked,
+        },
+        reads_while_asking: decl.reads_while_asking.as_ref().is_some_and(|r| r.value),
+        shared_memory: decl
+            .shared_memory
+            .iter()
+            .map(|size| eval_size(size, &none))
+            .collect::<Result<_, _>>()?,
         listens: decl.listens.as_ref().map(|l| l.value),
         reconnect_ms: decl.reconnect.as_ref().map(|d| d.ms),
         plugged: decl.plugged.as_ref().is_none_or(|p| p.value),
@@ -465,5 +489,6 @@ pub(super) fn header(decl: Option<&HeaderDecl>, bindings: &Bindings) -> Result<H
         request: word(&decl.request)?,
         flags: word(&decl.flags)?,
         size: word(&decl.size)?,
+        conn_id: decl.conn_id.as_ref().map(|n| eval_num(n, bindings)).transpose()?,
     })
 }

@@ -28,7 +28,7 @@ use crate::sys::clock::{Clock, Moment};
 use crate::sys::poll::{Interest, wait};
 use crate::sys::signal;
 use crate::trace::{EventKind, LinkId, PeerId, Seq, Timeline};
-use crate::wire::{Channel, DeviceKind, Party, ProtocolFeature};
+use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature};
 
 /// Limit of a scenario that says nothing else.
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
@@ -63,6 +63,8 @@ pub(super) struct Never {
 pub(super) struct Run<'a> {
     pub(super) plan: &'a Plan,
     pub(super) environment: &'a Environment,
+    /// What all links of this run speak.
+    pub(super) dialect: Dialect,
     pub(super) clock: Clock,
     pub(super) timeline: Timeline,
     pub(super) peers: Vec<PeerState>,
@@ -131,6 +133,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             plan,
             environment,
+            dialect: plan.scenario.dialect(),
             clock,
             timeline: Timeline::new(clock, names),
             peers: states,
@@ -167,11 +170,13 @@ impl<'a> Run<'a> {
             if self.tracks[0].is_done() {
                 self.relay();
                 self.check_always()?;
+                self.check_simulated()?;
                 return self.await_answers();
             }
             if moved {
                 self.check_limit()?;
             } else {
+                self.check_simulated()?;
                 self.wait_for_events()?;
             }
         }
@@ -233,9 +238,7 @@ impl<'a> Run<'a> {
         let (due, later): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(at, ..)| *at <= now);
         self.timers = later;
         for (_, peer, token) in due {
-            if let Some(back) = self.peers[peer.0].sim.back() {
-                back.timer(token);
-            }
+            self.peers[peer.0].sim.timer(token);
         }
         self.dial();
         if self.gate.as_ref().is_some_and(super::record::Gate::is_waiting) {
@@ -452,6 +455,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         DeviceKind::Other => F_DEVICE_BITS,
     };
     FrontConfig {
+        dialect: spec.dialect,
         queues: spec.queues,
         ring_size: spec.ring_size,
         features: spec
@@ -463,6 +467,13 @@ fn front_config(spec: &Peer) -> FrontConfig {
         one_file: spec.one_file,
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
+        answers: spec.answers.clone(),
+        serving: spec.serving,
+        config_bytes: match spec.kind {
+            DeviceKind::Net => 10,
+            DeviceKind::Blk => 60,
+            DeviceKind::Other => 8,
+        },
     }
 }
 
@@ -500,6 +511,8 @@ fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
         manual: spec.manual.clone(),
         answers: spec.answers.clone(),
         memory_slots: MEMORY_SLOTS,
+        shared_memory: spec.shared_memory.clone(),
+        reads_while_asking: spec.reads_while_asking,
         device,
     })
 }

@@ -21,7 +21,7 @@ use crate::scenario::span::Span;
 use crate::sys::child::{Child, Spec};
 use crate::sys::{fd, socket};
 use crate::trace::{EventKind, LinkId, PeerId};
-use crate::wire::{Dialect, Party};
+use crate::wire::Party;
 
 impl Run<'_> {
     /// The link between two peers; made when it is first asked for.
@@ -225,7 +225,7 @@ impl Run<'_> {
     fn attach(&mut self, peer: PeerId, stream: OwnedFd) {
         let party = self.peers[peer.0].spec.party;
         let Some(link) = self.peers[peer.0].link else { return };
-        match Stream::new(stream, Dialect::VhostUser) {
+        match Stream::new(stream, self.dialect) {
             Ok(stream) => *self.links[link.0].main.end(party) = End::Remote(stream),
             Err(error) => {
                 let what = format!("socket: {error}");

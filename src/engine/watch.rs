@@ -106,6 +106,7 @@ impl Run<'_> {
         for (seq, event) in self.timeline.since(*next) {
             violations.extend(monitor.observe(event, seq).into_iter().filter(|v| !v.deliberate));
             if let Some(link) = event.link
+                && !self.dialect.is_pci()
                 && let Some(facts) = monitor.facts(link)
             {
                 alarms.extend(own(oracle.event(link, &event.kind, facts, now)));
@@ -137,7 +138,12 @@ impl Run<'_> {
 
     /// Copies of the memory that the front-end hands over with a message, for the oracle.
     pub(super) fn copy_files(&self, from: Party, message: &Message, fds: &[OwnedFd]) -> Option<Files> {
-        if from != Party::FrontEnd || !Oracle::wants_files(message) || self.timeline.is_recorded() {
+        // the oracle follows the ring states of vhost-user
+        if from != Party::FrontEnd
+            || self.dialect.is_pci()
+            || !Oracle::wants_files(message)
+            || self.timeline.is_recorded()
+        {
             return None;
         }
         let copies: std::io::Result<_> = fds.iter().map(duplicate).collect();

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::trace::{EventKind, Injected, LinkId, Meddling, Seq, Timeline};
-use crate::wire::{Channel, Due, Message, Payload, id};
+use crate::wire::{Channel, Due, Message, Party, Payload, id};
 
 /// Something wrong with the replies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,8 @@ pub struct AckFault {
 struct Session {
     link: LinkId,
     protocol_features: u64,
-    open: [VecDeque<Open>; 2],
+    /// Of the main socket, of the channel, and of the back-end on the main socket where a dialect has such requests.
+    open: [VecDeque<Open>; 3],
     closed: [bool; 2],
 }
 
@@ -59,7 +60,10 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
             }
             // nobody is there any more to hear it
             EventKind::Message { message, .. } if sessions[at].closed[index(message.channel)] => {}
-            EventKind::Message { message, .. } => sessions[at].message(seq, message, &mut faults),
+            EventKind::Message { from, message, .. } => {
+                let queue = queue(message, *from);
+                sessions[at].message(seq, message, queue, &mut faults);
+            }
             EventKind::Meddled { of, how } => sessions[at].meddled(seq, *of, how, &mut faults),
             EventKind::Closed { channel, .. } => sessions[at].close(*channel, &mut faults),
             _ => {}
@@ -73,8 +77,8 @@ pub fn check(timeline: &Timeline) -> Vec<AckFault> {
 }
 
 impl Session {
-    fn message(&mut self, seq: Seq, message: &Message, faults: &mut Vec<AckFault>) {
-        let open = &mut self.open[index(message.channel)];
+    fn message(&mut self, seq: Seq, message: &Message, queue: usize, faults: &mut Vec<AckFault>) {
+        let open = &mut self.open[queue];
         if !message.is_reply() {
             if let (id::frontend::SET_PROTOCOL_FEATURES, Channel::Main, Payload::U64(features)) =
                 (message.request, message.channel, &message.payload)
@@ -115,7 +119,7 @@ impl Session {
         if let Meddling::Injected(Injected::Message { message, .. }) = how {
             // a reply of nobody answers for nobody
             if !message.is_reply() {
-                self.message(seq, message, faults);
+                self.message(seq, message, index(message.channel), faults);
             }
             return;
         }
@@ -143,8 +147,11 @@ impl Session {
     /// A socket is closed: what was asked last may stay without answer, but not what others have overtaken.
     fn close(&mut self, channel: Channel, faults: &mut Vec<AckFault>) {
         self.closed[index(channel)] = true;
-        for open in self.open[index(channel)].drain(..) {
-            open.unanswered(faults, true);
+        let queues: &[usize] = if channel == Channel::Main { &[0, 2] } else { &[1] };
+        for queue in queues {
+            for open in self.open[*queue].drain(..) {
+                open.unanswered(faults, true);
+            }
         }
     }
 
@@ -180,6 +187,13 @@ impl Open {
     }
 }
 
+/// The queue of a message: that of its socket, or that of the back-end's requests where both sides make some on one socket.
+fn queue(message: &Message, from: Party) -> usize {
+    let requester = if message.is_reply() { from.other() } else { from };
+    let is_own = message.dialect.is_pci() && message.channel == Channel::Main && requester == Party::BackEnd;
+    if is_own { 2 } else { index(message.channel) }
+}
+
 fn index(channel: Channel) -> usize {
     match channel {
         Channel::Main => 0,
@@ -192,7 +206,6 @@ mod tests {
     use super::*;
     use crate::sys::clock::Clock;
     use crate::trace::PeerId;
-    use crate::wire::Party;
 
     /// The faults of a conversation in the notation; `reply to` tells the sides apart.
     fn faults(lines: &[&str]) -> Vec<String> {

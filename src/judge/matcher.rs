@@ -106,6 +106,8 @@ pub struct Matcher {
     pub size: Option<At<FieldMatch>>,
     /// Names of feature bits in its fields.
     pub space: FeatureSpace,
+    /// The dialect of its messages.
+    pub dialect: Dialect,
 }
 
 /// What is wrong about an event, and the condition that says so.
@@ -223,7 +225,7 @@ impl Matcher {
             What::Reply(id, _) => (*id, true),
             _ => return (path, Base::Decimal),
         };
-        let layout = spec(Dialect::VhostUser, channel, id).map_or(Layout::U64, |spec| {
+        let layout = spec(self.dialect, channel, id).map_or(Layout::U64, |spec| {
             let named = [path].into_iter().filter(|p| !p.is_empty());
             if is_reply {
                 spec.reply_layout(named)

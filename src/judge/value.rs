@@ -4,23 +4,25 @@ use crate::scenario::eval::as_u64;
 use crate::scenario::model::HeaderDecl;
 use crate::scenario::scalar::{FieldMatch, Node, Num, Ordered, parse_hex};
 use crate::scenario::span::At;
-use crate::wire::features::{describe_protocol, describe_virtio, parse_protocol, parse_virtio};
-use crate::wire::{Base, DeviceKind, Layout, Message, Value, id};
+use crate::wire::features::{describe_protocol_in, describe_virtio, parse_protocol_in, parse_virtio};
+use crate::wire::{Base, DeviceKind, Dialect, Layout, Message, Value, id};
 
 /// Which names feature bits have in the fields of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureSpace {
     /// Virtio and vhost bits of a device.
     Virtio(DeviceKind),
-    /// Protocol feature bits.
-    Protocol,
+    /// Protocol feature bits, in the words of a dialect.
+    Protocol(Dialect),
 }
 
 impl FeatureSpace {
     /// The space of a main-socket request's u64.
-    pub fn of(request: u32, device: DeviceKind) -> Self {
+    pub fn of(dialect: Dialect, request: u32, device: DeviceKind) -> Self {
         match request {
-            id::frontend::GET_PROTOCOL_FEATURES | id::frontend::SET_PROTOCOL_FEATURES => FeatureSpace::Protocol,
+            id::frontend::GET_PROTOCOL_FEATURES | id::frontend::SET_PROTOCOL_FEATURES => {
+                FeatureSpace::Protocol(dialect)
+            }
             _ => FeatureSpace::Virtio(device),
         }
     }
@@ -29,7 +31,7 @@ impl FeatureSpace {
     pub fn bit(self, name: &str) -> Result<u8, String> {
         match self {
             FeatureSpace::Virtio(device) => parse_virtio(device, name).map_err(|e| e.to_string()),
-            FeatureSpace::Protocol => parse_protocol(name).map_err(|e| e.to_string()),
+            FeatureSpace::Protocol(dialect) => parse_protocol_in(dialect, name).map_err(|e| e.to_string()),
         }
     }
 
@@ -37,7 +39,7 @@ impl FeatureSpace {
     pub fn names(self, bits: u64) -> String {
         match self {
             FeatureSpace::Virtio(device) => describe_virtio(device, bits),
-            FeatureSpace::Protocol => describe_protocol(bits),
+            FeatureSpace::Protocol(dialect) => describe_protocol_in(dialect, bits),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::style::harmless;
 use crate::trace::file::Header;
 use crate::trace::{Event, EventKind};
-use crate::wire::features::{describe_protocol, describe_virtio};
+use crate::wire::features::{describe_protocol_in, describe_virtio};
 use crate::wire::{Channel, Message, Payload, id};
 
 /// How lines are made.
@@ -77,8 +77,8 @@ impl Lines {
         let names = match message.request {
             id::frontend::GET_FEATURES if replied => describe_virtio(self.header.device_kind(), *bits),
             id::frontend::SET_FEATURES if !replied => describe_virtio(self.header.device_kind(), *bits),
-            id::frontend::GET_PROTOCOL_FEATURES if replied => describe_protocol(*bits),
-            id::frontend::SET_PROTOCOL_FEATURES if !replied => describe_protocol(*bits),
+            id::frontend::GET_PROTOCOL_FEATURES if replied => describe_protocol_in(message.dialect, *bits),
+            id::frontend::SET_PROTOCOL_FEATURES if !replied => describe_protocol_in(message.dialect, *bits),
             _ => return String::new(),
         };
         format!("  ({names})")

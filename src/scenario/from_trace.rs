@@ -65,6 +65,7 @@ impl<'a> Script<'a> {
                     request: r,
                     payload: Payload::U64(bits),
                     flags,
+                    ..
                 } if *r == request && flags & flags::REPLY == 0 => Some(*bits),
                 _ => None,
             });

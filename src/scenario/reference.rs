@@ -28,6 +28,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
     ("News", "News"),
+    ("Room", "Room"),
     ("FieldMatch", "Condition"),
 ];
 
@@ -70,6 +71,7 @@ pub fn reference_markdown() -> String {
     page.choices("Check");
     page.section(2, "Pattern");
     page.section(2, "News");
+    page.section(2, "Room");
     page.section(2, "FieldMatch");
     page.scalars();
     page.text

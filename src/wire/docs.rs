@@ -25,6 +25,21 @@ pub fn messages_markdown() -> String {
             message(&mut page, spec);
         }
     }
+    for (dialect, intro) in DIALECTS {
+        write!(page, "\n## The dialect `{dialect}`\n\n{intro}").expect(TAKES);
+        for spec in all(dialect, Channel::Main) {
+            let inherited = all(Dialect::VhostUser, Channel::Main).iter().any(|known| {
+                let as_known = MessageSpec {
+                    dialect: known.dialect,
+                    ..*spec
+                };
+                as_known == *known
+            });
+            if !inherited {
+                message(&mut page, spec);
+            }
+        }
+    }
     page.push_str("\n## Payloads\n\n");
     page.push_str("A field marked † is left out of the notation while it is zero.\n");
     for layout in Layout::ALL.iter().filter(|layout| !layout.fields().is_empty()) {
@@ -58,8 +73,26 @@ raw request=99 flags=0x1 payload=0011aabb       an unassigned request
 ```
 ";
 
+const DIALECTS: [(Dialect, &str); 2] = [(Dialect::VhostPci, G1_INTRO), (Dialect::VhostPciG2, G2_INTRO)];
+
+const G1_INTRO: &str = "\
+vhost-pci as it was proposed in 2016. The header has 20 bytes: `u32` request, `u32` flags, `u64` connection id, `u32` size;
+the version in the flags is 2. A master that has no id yet is anonymous: all ones, written `conn_id=anonymous`. Requests
+1 to 19 are those of vhost-user; the back-end sends SET_FEATURES as well, and asks to part with SET_PEER_CONNECTION, both
+on the main socket. Protocol bits: 4 VHOST_PCI, 5 DEV_INFO. The proposal numbers only SET_DEV_INFO; ids 20 and 22 and both
+bits are this project's.
+";
+
+const G2_INTRO: &str = "\
+vhost-pci as it came next, for one master and one slave: the header and version of vhost-user, requests 1 to 19 of it, and
+protocol bits 4 VHOST_PCI and 5 SET_DEVICE_ID. The back-end sends SET_FEATURES as well, on the main socket.
+";
+
 fn message(page: &mut String, spec: &MessageSpec) {
     write!(page, "\n### {} {}\n\n{}\n\n", spec.id, spec.name, spec.doc).expect(TAKES);
+    if spec.from_both {
+        page.push_str("Sent by both sides.\n\n");
+    }
     let mut item = |what: &str, text: String| writeln!(page, "- {what}: {text}").expect(TAKES);
     if !spec.aliases.is_empty() {
         item(

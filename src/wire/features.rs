@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::dialect::Dialect;
 use super::protocol::ProtocolFeature;
 use super::suggest;
+use super::table::pci;
 
 /// The kind of device, as far as it decides the meaning of feature bits 0 to 23.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -166,7 +168,20 @@ impl FromStr for ProtocolFeature {
 
 /// Names for the bits of a protocol feature word: `MQ|REPLY_ACK|bit40`, or `none`.
 pub fn describe_protocol(value: u64) -> String {
-    describe(value, |bit| ProtocolFeature::from_bit(bit).map(ProtocolFeature::name))
+    describe_protocol_in(Dialect::VhostUser, value)
+}
+
+/// The bit number of a protocol feature in a dialect, which may have another meaning for it.
+pub fn parse_protocol_in(dialect: Dialect, name: &str) -> Result<u8, UnknownFeature> {
+    pci::protocol_bit(dialect, name).map_or_else(|| parse_protocol(name), Ok)
+}
+
+/// Names for the bits of a protocol feature word in a dialect.
+pub fn describe_protocol_in(dialect: Dialect, value: u64) -> String {
+    describe(value, |bit| {
+        let own = pci::protocol_bit_name(dialect, bit);
+        own.or_else(|| ProtocolFeature::from_bit(bit).map(ProtocolFeature::name))
+    })
 }
 
 /// Names for the bits of a virtio feature word of a kind of device, likewise.

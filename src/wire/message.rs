@@ -11,6 +11,10 @@ use super::table::{MessageSpec, spec};
 /// One request or reply on one channel. Attached files travel beside it, not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Message {
+    /// The dialect that it is said in.
+    pub dialect: Dialect,
+    /// The header's connection id, where the dialect has one; else 0.
+    pub conn_id: u64,
     /// The socket it belongs to.
     pub channel: Channel,
     /// The request id.
@@ -22,12 +26,14 @@ pub struct Message {
 }
 
 impl Message {
-    /// A request with the ordinary flags.
+    /// A request with the ordinary flags, of a sender without connection id.
     pub fn request(spec: &MessageSpec, payload: impl Into<Payload>) -> Self {
         Self {
+            dialect: spec.dialect,
+            conn_id: spec.dialect.no_conn_id(),
             channel: spec.channel,
             request: spec.id,
-            flags: flags::VERSION,
+            flags: spec.dialect.version(),
             payload: payload.into(),
         }
     }
@@ -43,7 +49,7 @@ impl Message {
         let layout = spec.reply_layout(fields.iter().map(|(name, _)| name.as_str()));
         let reply = Self::request(spec, Payload::build(layout, fields)?);
         Ok(Self {
-            flags: flags::VERSION | flags::REPLY,
+            flags: spec.dialect.version() | flags::REPLY,
             ..reply
         })
     }
@@ -52,11 +58,21 @@ impl Message {
     pub fn reply_to(request: &Self, payload: impl Into<Payload>) -> Self {
         let flags = (request.flags & flags::VERSION_MASK) | flags::REPLY;
         Self {
+            dialect: request.dialect,
+            conn_id: request.conn_id,
             channel: request.channel,
             request: request.request,
             flags,
             payload: payload.into(),
         }
+    }
+
+    /// The same message in the name of a connection, where the dialect has such names.
+    pub fn on_connection(mut self, conn_id: u64) -> Self {
+        if self.dialect.has_conn_id() {
+            self.conn_id = conn_id;
+        }
+        self
     }
 
     /// The same message with need_reply set.
@@ -90,7 +106,8 @@ impl Message {
         self.is_reply() && !request.is_reply() && self.channel == request.channel && self.request == request.request
     }
 
-    /// Who sends such a message: the channel's requester, or the other one for a reply.
+    /// Who sends such a message: the channel's requester, or the other one for a reply. In a dialect where both sides make
+    /// requests on one socket, the likelier one.
     pub const fn sender(&self) -> Party {
         let requester = self.channel.requester();
         if self.is_reply() { requester.other() } else { requester }
@@ -103,6 +120,7 @@ impl Message {
             request: self.request,
             flags: self.flags,
             size,
+            conn_id: self.conn_id,
         }
     }
 
@@ -114,6 +132,7 @@ impl Message {
             request: self.request,
             flags: self.flags,
             size,
+            conn_id: self.conn_id,
         }
         .encode(dialect);
         bytes.extend_from_slice(&payload);
@@ -129,6 +148,8 @@ impl Message {
         };
         let payload = Payload::decode(layouts, payload, context);
         Self {
+            dialect,
+            conn_id: header.conn_id,
             channel,
             request: header.request,
             flags: header.flags,
@@ -136,9 +157,9 @@ impl Message {
         }
     }
 
-    /// What the vhost-user table says about this request id.
+    /// What the table of its dialect says about this request id.
     pub fn spec(&self) -> Option<&'static MessageSpec> {
-        self.spec_in(Dialect::VhostUser)
+        self.spec_in(self.dialect)
     }
 
     /// What the table of `dialect` says about this request id.
@@ -148,7 +169,7 @@ impl Message {
 
     /// `GET_FEATURES`, or `request 99` for an unassigned id.
     pub fn name(&self) -> Cow<'static, str> {
-        self.name_in(Dialect::VhostUser)
+        self.name_in(self.dialect)
     }
 
     /// The name in `dialect`.

@@ -35,10 +35,10 @@ pub use payload::{DecodeContext, Layout, Payload};
 pub use protocol::ProtocolFeature;
 pub use regions::{MemReg, MemRegion, MemTable, XenRegion};
 pub use sized::{
-    Config, CryptoSession, DeviceState, Inflight, Iotlb, Log, Mmap, SharedObject, ShmemConfig, VringAddr, VringArea,
-    VringBase, VringFd, VringState,
+    Config, CryptoSession, DevInfo, DeviceState, Inflight, Iotlb, Log, Mmap, SharedObject, ShmemConfig, VringAddr,
+    VringArea, VringBase, VringFd, VringState,
 };
-pub use table::{Due, FdRule, Gate, MessageSpec, ReplyKind, ReplyRule, Scope, all, id, spec};
+pub use table::{Due, FdRule, Gate, MessageSpec, ReplyKind, ReplyRule, Scope, all, id, pci, spec};
 
 /// The largest payload this room's own encoders and `build` will make from a length field, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 0x1_0000;

@@ -9,6 +9,7 @@
 //! GET_FEATURES as vring_state index=0 num=0           a payload that the fields alone would not tell
 //! SET_OWNER header_flags=0x11                         flags beyond version 1, reply and need_reply
 //! raw request=99 flags=0x1 payload=0011aabb           an unassigned id; `raw on backend …` likewise
+//! SET_OWNER conn_id=3                                 in a dialect whose headers have one; `conn_id=anonymous`: all ones
 //! ```
 //!
 //! Numbers are decimal, `0x` or `0b`, `_` separates digits; bytes are hex digits, `-` and `:` may separate them. Padding
@@ -108,6 +109,12 @@ pub fn print(dialect: Dialect, message: &Message) -> String {
     if !shown.is_empty() {
         line = format!("{line} {shown}");
     }
+    if dialect.has_conn_id() {
+        match message.conn_id {
+            Dialect::ANONYMOUS => line.push_str(" conn_id=anonymous"),
+            id => write!(line, " conn_id={id}").expect("a String takes any text"),
+        }
+    }
     let words = flags::REPLY | flags::NEED_REPLY;
     if known.is_some() && message.flags & !words != dialect.version() {
         line = format!("{line} header_flags={:#x}", message.flags);
@@ -128,7 +135,7 @@ fn is_shown(spec: Option<&FieldSpec>, value: &Value) -> bool {
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&print(Dialect::VhostUser, self))
+        f.pad(&print(self.dialect, self))
     }
 }
 

@@ -7,8 +7,8 @@ use super::layout::{FieldSpec, Style};
 use super::regions::{MemReg, MemTable};
 use super::scalar::{Body, Scalar, bytes, fetch};
 use super::sized::{
-    Config, CryptoSession, DeviceState, Inflight, Iotlb, Log, Mmap, SharedObject, ShmemConfig, VringAddr, VringArea,
-    VringBase, VringFd, VringState,
+    Config, CryptoSession, DevInfo, DeviceState, Inflight, Iotlb, Log, Mmap, SharedObject, ShmemConfig, VringAddr,
+    VringArea, VringBase, VringFd, VringState,
 };
 
 /// What was negotiated and changes how payloads look.
@@ -137,6 +137,8 @@ payloads! {
     Inflight(Inflight) "inflight";
     /// A shared object.
     SharedObject(SharedObject) "shared_object";
+    /// The device of a vhost-pci master.
+    DevInfo(DevInfo) "dev_info";
     /// A device state transfer.
     DeviceState(DeviceState) "device_state";
     /// A shared memory mapping.

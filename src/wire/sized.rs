@@ -82,6 +82,14 @@ body! {
 }
 
 body! {
+    /// What a vhost-pci master says of its device.
+    DevInfo {
+        virtio_id: u16 => 0 Dec "virtio id of the device: 1 net, 8 scsi, 16 gpu, 18 input";
+        uuid: [u8; 16] => 2 Hex "UUID of the VM that has the device; all zeros: none";
+    }
+}
+
+body! {
     /// How device state will be transferred.
     DeviceState {
         transfer_direction: u32 => 0 Dec "0 save (from the back-end), 1 load (into the back-end)";

@@ -120,7 +120,13 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 fn message(request: u32, flags: u32, payload: &[u8]) -> Vec<u8> {
     let size = payload.len() as u32;
-    let mut bytes = Header { request, flags, size }.encode(Dialect::VhostUser);
+    let mut bytes = Header {
+        request,
+        flags,
+        size,
+        conn_id: 0,
+    }
+    .encode(Dialect::VhostUser);
     bytes.extend_from_slice(payload);
     bytes
 }

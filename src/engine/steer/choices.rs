@@ -141,7 +141,9 @@ impl Run<'_> {
                             continue;
                         }
                         if seq.is_some_and(|seq| self.joined_with(seq).is_some())
-                            && seq.and_then(|seq| self.partner(link, channel, from, place, seq)).is_none()
+                            && seq
+                                .and_then(|seq| self.partner(link, channel, from, place, seq))
+                                .is_none()
                         {
                             break;
                         }

@@ -17,9 +17,7 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_node, eval_num};
 use crate::sys::fd::fd_type;
 use crate::trace::{EventKind, Injected, LinkId, Meddling, SignalKind};
-use crate::wire::{Dialect, Message, MessageSpec, Party, Payload, Value, find, flags};
-
-const DIALECT: Dialect = Dialect::VhostUser;
+use crate::wire::{Message, MessageSpec, Party, Payload, Value, find, flags};
 
 /// How often a control applies: `times`, `always`.
 type Often<'a> = (Option<&'a At<Num>>, bool);
@@ -177,9 +175,9 @@ impl Run<'_> {
             return Err(Stop::wrong(Diagnostic::error("`inject` names nothing").at(span)));
         };
         let wrong = |e: String| Stop::wrong(Diagnostic::error(e).at(name.span));
-        let spec: &MessageSpec = find(DIALECT, &name.value, Some(channel)).map_err(|e| wrong(e.to_string()))?;
+        let spec: &MessageSpec = find(self.dialect, &name.value, Some(channel)).map_err(|e| wrong(e.to_string()))?;
         let peer = self.peer(&inject.from.value, inject.from.span)?;
-        let space = FeatureSpace::of(spec.id, self.device_kind(peer));
+        let space = FeatureSpace::of(self.dialect, spec.id, self.device_kind(peer));
         let mut fields = self.field_values(&inject.fields, space)?;
         if let Some(value) = inject.value.as_ref().or(inject.status.as_ref()) {
             fields.push(("value".to_owned(), self.value(value, space)?));
@@ -211,9 +209,10 @@ impl Run<'_> {
                 .collect(),
         };
         let patch = header(inject.header.as_ref(), &self.bindings)?;
-        let bytes = patch.encode(&message, &message.payload.encode(), DIALECT);
+        let bytes = patch.encode(&message, &message.payload.encode());
         message.request = patch.request.unwrap_or(message.request);
         message.flags = patch.flags.unwrap_or(message.flags);
+        message.conn_id = patch.conn_id.unwrap_or(message.conn_id);
         Ok(Parcel {
             message,
             chunk: Chunk::new(bytes, fds),

@@ -16,9 +16,8 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_node, eval_num};
 use crate::sys::fd as make;
 use crate::trace::PeerId;
-use crate::wire::{Channel, Dialect, Header, Message, MessageSpec, Payload, Value, find, flags, id};
+use crate::wire::{Channel, Header, Message, MessageSpec, Payload, Value, find, id};
 
-const DIALECT: Dialect = Dialect::VhostUser;
 /// Bytes of a memfd that is made for a message which does not say how large it has to be.
 const MEMFD_BYTES: u64 = 4096;
 /// Bytes of a memfd that is made for a memory region, at most.
@@ -31,8 +30,8 @@ impl Run<'_> {
         let channel = channel(send.channel.as_ref())?;
         let at = send.message.span;
         let wrong = |e: String| Stop::script(Diagnostic::error(e).at(at));
-        let spec = find(DIALECT, &send.message.value, Some(channel)).map_err(|e| wrong(e.to_string()))?;
-        let space = FeatureSpace::of(spec.id, self.device_kind(peer));
+        let spec = find(self.dialect, &send.message.value, Some(channel)).map_err(|e| wrong(e.to_string()))?;
+        let space = FeatureSpace::of(self.dialect, spec.id, self.device_kind(peer));
         let mut fields = self.field_values(&send.fields, space)?;
         if let Some(value) = &send.value {
             let node = eval_node(value, &self.bindings)?;
@@ -50,7 +49,7 @@ impl Run<'_> {
             None => needed_fds(spec, &message.payload, at)?,
         };
         let patch = header(send.header.as_ref(), &self.bindings)?;
-        let bytes = (!patch.is_empty()).then(|| patch.encode(&message, &message.payload.encode(), DIALECT));
+        let bytes = (!patch.is_empty()).then(|| patch.encode(&message, &message.payload.encode()));
         let split = self.offsets(&send.split)?;
         if let Some(front) = self.peers[peer.0].sim.front() {
             front.sent(&message);
@@ -81,17 +80,21 @@ impl Run<'_> {
             Some(bytes) => bytes.value.0.clone(),
             None => {
                 let message = Message {
+                    dialect: self.dialect,
+                    conn_id: self.dialect.no_conn_id(),
                     channel,
                     request: 0,
-                    flags: flags::VERSION,
+                    flags: self.dialect.version(),
                     payload: Payload::Raw(payload.clone()),
                 };
-                patch.encode(&message, &payload, DIALECT)
+                patch.encode(&message, &payload)
             }
         };
-        let header_words = Header::decode(DIALECT, &bytes).unwrap_or_default();
-        let rest = bytes.get(DIALECT.header_len()..).unwrap_or_default();
+        let header_words = Header::decode(self.dialect, &bytes).unwrap_or_default();
+        let rest = bytes.get(self.dialect.header_len()..).unwrap_or_default();
         let message = Message {
+            dialect: self.dialect,
+            conn_id: header_words.conn_id,
             channel,
             request: header_words.request,
             flags: header_words.flags,
@@ -106,7 +109,7 @@ impl Run<'_> {
         if let Some(front) = self.peers[peer.0].sim.front() {
             // decoded, so that what it negotiates and what has to be answered is known
             let context = crate::wire::DecodeContext::default();
-            front.sent(&Message::decode(DIALECT, channel, context, &header_words, rest));
+            front.sent(&Message::decode(self.dialect, channel, context, &header_words, rest));
         }
         self.send(
             link,
@@ -126,7 +129,7 @@ impl Run<'_> {
     pub(super) fn begin_reply(&mut self, reply: &Reply) -> Result<Waiting> {
         let peer = self.peer(&reply.from.value, reply.from.span)?;
         let channel = channel(reply.channel.as_ref())?;
-        let spec = find(DIALECT, &reply.to.value, Some(channel))
+        let spec = find(self.dialect, &reply.to.value, Some(channel))
             .map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(reply.to.span)))?;
         Ok(Waiting::OpenRequest { peer, request: spec.id })
     }
@@ -142,7 +145,7 @@ impl Run<'_> {
         if !open {
             return Ok(false);
         }
-        let space = FeatureSpace::of(request, self.device_kind(peer));
+        let space = FeatureSpace::of(self.dialect, request, self.device_kind(peer));
         let number = |n: &Option<At<Num>>| n.as_ref().map(|n| eval_num(n, &self.bindings)).transpose();
         let answer = Answer {
             value: number(&reply.value)?.or(number(&reply.status)?),
@@ -222,7 +225,7 @@ pub(super) fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> R
 mod tests {
     use super::*;
     use crate::sys::fd::FdType;
-    use crate::wire::{MemRegion, MemTable, spec};
+    use crate::wire::{Dialect, MemRegion, MemTable, spec};
 
     #[test]
     fn a_memory_table_gets_files_large_enough_for_its_regions() {
@@ -241,7 +244,7 @@ mod tests {
             regions,
             ..MemTable::default()
         });
-        let spec = spec(DIALECT, Channel::Main, id::frontend::SET_MEM_TABLE).unwrap();
+        let spec = spec(Dialect::VhostUser, Channel::Main, id::frontend::SET_MEM_TABLE).unwrap();
         let fds = needed_fds(spec, &table, Span::default()).unwrap();
         let kinds: Vec<FdType> = fds
             .iter()

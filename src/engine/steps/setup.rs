@@ -122,7 +122,7 @@ impl Run<'_> {
         let Some(base) = base else { return Ok(()) };
         if let Some(condition) = &step.base {
             let wanted = eval_match(&condition.value, &self.bindings)?;
-            let space = crate::judge::value::FeatureSpace::Protocol;
+            let space = crate::judge::value::FeatureSpace::Protocol(self.dialect);
             if let Some(why) = crate::judge::value::mismatch(&Value::U64(u64::from(base)), &wanted, space) {
                 let diagnostic = Diagnostic::error("the ring stopped at another place")
                     .at(condition.span)
@@ -149,7 +149,7 @@ impl Run<'_> {
         let [offered, _, protocol_offered, _] = front.features();
         let missing = [
             describe_virtio(kind, wanted & !offered),
-            crate::wire::features::describe_protocol(protocol_wanted & !protocol_offered),
+            crate::wire::features::describe_protocol_in(self.dialect, protocol_wanted & !protocol_offered),
         ];
         let missing: Vec<String> = missing.into_iter().filter(|m| m != "none").collect();
         if missing.is_empty() {
@@ -166,7 +166,8 @@ impl Run<'_> {
     pub(super) fn front_waits_for(&self, peer: PeerId) -> String {
         match &self.peers[peer.0].sim {
             super::super::peers::Sim::Front(front) => front.waits_for().unwrap_or_default(),
-            _ => String::new(),
+            super::super::peers::Sim::Back(back) => back.waits_for().unwrap_or_default(),
+            super::super::peers::Sim::None => String::new(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! which reply answers what, `look` what is known and what a rule sees, `apply` how a message changes it, `docs` the page.
 
 mod apply;
+mod dialect;
 pub mod docs;
 pub mod look;
 pub mod machine;
@@ -62,6 +63,8 @@ struct Session {
     facts: Facts,
     profile: Profile,
     scripts: [Script; 2],
+    /// On a link in another dialect than vhost-user.
+    both: dialect::Both,
 }
 
 /// The monitor of a timeline.
@@ -143,7 +146,8 @@ impl Monitor {
         };
         match &event.kind {
             EventKind::Connected { .. } => {
-                self.session(link).facts = Facts::default();
+                let session = self.session(link);
+                (session.facts, session.both) = (Facts::default(), dialect::Both::default());
                 Vec::new()
             }
             EventKind::Message {
@@ -156,6 +160,11 @@ impl Monitor {
                 let session = self.session(link);
                 if session.facts.is_lost {
                     return Vec::new();
+                }
+                if message.dialect.is_pci() {
+                    let broken = session.both.observe(*from, message);
+                    let excused = Vec::new();
+                    return self.judge(Found { broken, excused }, seq, link, *from, *scripted);
                 }
                 let look = session.look(*from, message, fds, *size);
                 let matched = look.matched;
@@ -256,6 +265,7 @@ impl Monitor {
             facts: Facts::default(),
             profile,
             scripts: Default::default(),
+            both: dialect::Both::default(),
         })
     }
 }

@@ -17,6 +17,7 @@ fn message(request: u32, payload: &[u8]) -> Vec<u8> {
         request,
         flags: 1,
         size: payload.len() as u32,
+        conn_id: 0,
     }
     .encode(Dialect::VhostUser);
     bytes.extend_from_slice(payload);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::super::link_steps::Signals;
 use super::super::scalar::{Duration, Node, Num, Ordered};
 use super::super::span::At;
-use super::Step;
+use super::{Room, Step};
 
 /// `replay`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -39,6 +39,9 @@ pub struct Connect {
     /// from peer to peer.
     #[serde(default)]
     pub relay: Vec<At<Signals>>,
+    /// How many messages each socket holds between two simulated peers; default: all.
+    #[serde(default)]
+    pub room: Option<Room>,
     /// Limit for this step; default: the scenario's.
     #[serde(default)]
     pub within: Option<At<Duration>>,
@@ -94,6 +97,9 @@ pub struct Use {
     /// Its parameters.
     #[serde(default)]
     pub with: Ordered<At<Node>>,
+    /// Parameters that take one value after the other: the fragment is used once for each combination.
+    #[serde(default)]
+    pub each: Ordered<Vec<At<Node>>>,
 }
 
 /// `hold_thread`.

@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
+use super::{Scenario, Serves};
+use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
 /// with `{socket}` or `{fd}`, `listen:PATH` or `connect:PATH` (the harness listens or connects there).
@@ -17,6 +19,9 @@ pub struct PeerDecl {
     /// The peer is a back-end (old name: slave).
     #[serde(default, alias = "slave")]
     pub backend: Option<At<String>>,
+    /// What is spoken on all links of this scenario: `vhost-user` (default), `vhost-pci` or `vhost-pci-g2`. One peer says it.
+    #[serde(default)]
+    pub dialect: Option<At<String>>,
     /// `net`, `blk` or `generic` for simulated peers; for QEMU also its device table's other names.
     #[serde(default)]
     pub device: Option<At<String>>,
@@ -47,12 +52,21 @@ pub struct PeerDecl {
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
-    /// Scripted answers of a simulated back-end, by request.
+    /// Scripted answers of a simulated peer by request: of a back-end on the main socket, of a front-end on the channel.
     #[serde(default)]
     pub answers: Ordered<Answer>,
     /// Simulated front-end: signals each kick eventfd before it passes it on, as QEMU does (VU-RING-14). Default true.
     #[serde(default)]
     pub kick_on_start: Option<At<bool>>,
+    /// Simulated front-end: when it serves the back-end channel. Default `routed`.
+    #[serde(default)]
+    pub serves_channel: Option<At<Serves>>,
+    /// Simulated back-end: reads its main socket also while a handler waits for an answer on the channel (`ask_during`).
+    #[serde(default)]
+    pub reads_while_asking: Option<At<bool>>,
+    /// Simulated back-end: bytes of the device's shared memory regions, the region with id 0 first; needs SHMEM.
+    #[serde(default)]
+    pub shared_memory: Vec<At<Size>>,
     /// Which end listens on the socket, where the peer leaves it open: true = this peer.
     #[serde(default)]
     pub listens: Option<At<bool>>,
@@ -152,6 +166,9 @@ pub struct HeaderDecl {
     /// Payload size as announced.
     #[serde(default)]
     pub size: Option<At<Num>>,
+    /// Connection id, in the dialect that has one.
+    #[serde(default)]
+    pub conn_id: Option<At<Num>>,
 }
 
 /// How a process must have ended.
@@ -191,4 +208,13 @@ pub struct RetryDecl {
     /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
     #[serde(default)]
     pub capacity: Option<At<Num>>,
+}
+
+impl Scenario {
+    /// What is spoken on the links: what any peer declares.
+    pub fn dialect(&self) -> Dialect {
+        let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
+        // what is no dialect is reported where declarations are checked
+        declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
 }

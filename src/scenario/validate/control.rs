@@ -203,7 +203,7 @@ impl<'a> Cx<'a> {
     fn known(&self, pattern: &Pattern) -> Option<(&'static MessageSpec, bool)> {
         let name = pattern.message.as_ref().or(pattern.reply_to.as_ref())?;
         let channel = pattern.channel.as_ref().map_or("main", |c| &c.value).parse().ok()?;
-        let spec = crate::wire::find(crate::wire::Dialect::VhostUser, &name.value, Some(channel)).ok()?;
+        let spec = crate::wire::find(self.scenario.dialect(), &name.value, Some(channel)).ok()?;
         Some((spec, pattern.message.is_none()))
     }
 

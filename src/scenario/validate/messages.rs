@@ -1,13 +1,11 @@
 //! Names of messages, channels and payload fields.
 
-use crate::wire::{Channel, Dialect, Layout, MessageSpec, Party};
+use crate::wire::{Channel, Layout, MessageSpec, Party};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::span::At;
 use super::super::suggest::{did_you_mean, nearest};
 use super::Cx;
-
-const DIALECT: Dialect = Dialect::VhostUser;
 
 impl Cx<'_> {
     /// The channel that a step names; main if it names none.
@@ -25,11 +23,11 @@ impl Cx<'_> {
 
     /// The message of that name on a channel. Without one, on either.
     pub(super) fn message(&mut self, name: &At<String>, channel: Option<Channel>) -> Option<&'static MessageSpec> {
-        let unknown = match crate::wire::find(DIALECT, &name.value, channel) {
+        let unknown = match crate::wire::find(self.scenario.dialect(), &name.value, channel) {
             Ok(spec) => return Some(spec),
             Err(unknown) => unknown,
         };
-        let error = match crate::wire::find(DIALECT, &name.value, None) {
+        let error = match crate::wire::find(self.scenario.dialect(), &name.value, None) {
             Ok(spec) => {
                 let on = spec.channel;
                 let error = format!("{} travels on the {on} channel", spec.name);
@@ -58,13 +56,15 @@ impl Cx<'_> {
         sender: Option<(&At<String>, Party)>,
     ) -> Option<&'static MessageSpec> {
         let wanted = self.channel(channel)?;
-        if crate::wire::unassigned(DIALECT, &name.value, wanted).is_some() {
+        if crate::wire::unassigned(self.scenario.dialect(), &name.value, wanted).is_some() {
             return None;
         }
-        let found = crate::wire::find(DIALECT, &name.value, Some(wanted));
-        if let (Ok(spec), Some((peer, party))) =
-            (found.or_else(|_| crate::wire::find(DIALECT, &name.value, None)), sender)
-            && spec.channel.requester() != party
+        let found = crate::wire::find(self.scenario.dialect(), &name.value, Some(wanted));
+        if let (Ok(spec), Some((peer, party))) = (
+            found.or_else(|_| crate::wire::find(self.scenario.dialect(), &name.value, None)),
+            sender,
+        ) && spec.channel.requester() != party
+            && !spec.from_both
         {
             let requester = spec.channel.requester();
             self.report(
@@ -89,13 +89,15 @@ impl Cx<'_> {
         sender: Option<(&At<String>, Party)>,
     ) -> Option<&'static MessageSpec> {
         let wanted = self.channel(channel)?;
-        if crate::wire::unassigned(DIALECT, &name.value, wanted).is_some() {
+        if crate::wire::unassigned(self.scenario.dialect(), &name.value, wanted).is_some() {
             return None;
         }
-        let found = crate::wire::find(DIALECT, &name.value, Some(wanted));
-        if let (Ok(spec), Some((peer, party))) =
-            (found.or_else(|_| crate::wire::find(DIALECT, &name.value, None)), sender)
-            && spec.channel.requester() == party
+        let found = crate::wire::find(self.scenario.dialect(), &name.value, Some(wanted));
+        if let (Ok(spec), Some((peer, party))) = (
+            found.or_else(|_| crate::wire::find(self.scenario.dialect(), &name.value, None)),
+            sender,
+        ) && spec.channel.requester() == party
+            && !spec.from_both
         {
             let other = party.other();
             self.report(

@@ -1,6 +1,7 @@
 //! Checks what types cannot say: that names exist, that a step is possible for the peer it is about, that what waits is
 //! let go, that what is bound is used. Reports everything it finds.
 
+mod asks;
 mod control;
 mod empty;
 mod flow;

@@ -97,13 +97,16 @@ impl<'a> Cx<'a> {
         self.program(peer);
         self.device(peer);
         self.belongs(peer);
+        self.of_party(peer.decl, peer);
         self.sizes(peer.decl);
+        self.dialect(peer);
         let kind = self.device_kind(peer);
+        let dialect = self.scenario.dialect();
         if let Some(choice) = &peer.decl.features {
             self.choice(choice, &|name| virtio(kind, name));
         }
         if let Some(choice) = &peer.decl.protocol_features {
-            self.choice(choice, &|name| features::parse_protocol(name).map(drop));
+            self.choice(choice, &|name| features::parse_protocol_in(dialect, name).map(drop));
         }
         let channel = requests_to(peer.party);
         for request in &peer.decl.manual {
@@ -115,6 +118,26 @@ impl<'a> Cx<'a> {
         }
         if let Some(exit) = &peer.decl.exit {
             self.exit_rule(exit, peer.name.span);
+        }
+    }
+
+    /// A dialect that exists, and the one that the other peers speak.
+    fn dialect(&mut self, peer: Peer<'a>) {
+        let Some(declared) = &peer.decl.dialect else { return };
+        match declared.value.parse::<Dialect>() {
+            Err(unknown) => {
+                let error = Diagnostic::error(format!("there is no dialect `{}`", declared.value)).at(declared.span);
+                let help = did_you_mean(&declared.value, Dialect::ALL.iter().map(|dialect| dialect.name()));
+                self.report(error.help(help.unwrap_or_else(|| unknown.expected.to_owned())));
+            }
+            Ok(dialect) if dialect != self.scenario.dialect() => {
+                let error = format!(
+                    "another peer speaks {}; a scenario has one dialect",
+                    self.scenario.dialect()
+                );
+                self.report(Diagnostic::error(error).at(declared.span));
+            }
+            Ok(_) => {}
         }
     }
 
@@ -274,7 +297,7 @@ impl<'a> Cx<'a> {
             let error = "`payload` is the whole answer; `value` and `fields` change the usual one";
             self.report(Diagnostic::error(error).at(answer.payload.as_ref().map_or(request.span, |p| p.span)));
         }
-        if let Ok(spec) = crate::wire::find(Dialect::VhostUser, &request.value, Some(channel)) {
+        if let Ok(spec) = crate::wire::find(self.scenario.dialect(), &request.value, Some(channel)) {
             self.field_names(spec.name, spec.reply.layouts, answer.fields.iter().map(|(key, _)| key));
             for (path, node) in answer.fields.iter() {
                 self.value(&path.value, node, &Holds::at(&path.value, spec.reply.layouts), None);

@@ -4,8 +4,8 @@ use crate::wire::Party;
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{
-    Blk, BlkAction, ConfigStep, Driver, DriverAction, HoldThread, MemoryAction, MemoryStep, Raw, Reply, RingAction,
-    RingStep, Send, Step, ThreadPoint,
+    Blk, BlkAction, Driver, DriverAction, HoldThread, MemoryAction, MemoryStep, Raw, Reply, RingAction, RingStep, Send,
+    Step, ThreadPoint,
 };
 use super::super::span::{At, Span};
 use super::values::Holds;
@@ -39,6 +39,10 @@ impl<'a> Cx<'a> {
             Step::Send(send) => self.send(send),
             Step::Raw(raw) => self.raw(raw, place),
             Step::Reply(reply) => self.reply(reply),
+            Step::Request(request) => self.request_step(request),
+            Step::Answered(peer) => drop(self.actor(peer, "answered", None, Kinds::Simulated)),
+            Step::AskDuring(ask) => self.ask_during(ask),
+            Step::Shared(shared) => self.shared_step(shared, place),
             Step::Expect(pattern) | Step::Until(pattern) => self.pattern(pattern, place, true),
             Step::Never(pattern) | Step::NotYet(pattern) => self.pattern(pattern, place, false),
             Step::AnyOf(patterns) | Step::Unordered(patterns) => {
@@ -191,9 +195,9 @@ impl<'a> Cx<'a> {
         let Some(spec) = self.reply_from(&reply.to, reply.channel.as_ref(), sender) else {
             return;
         };
+        let dialect = self.scenario.dialect();
         let same = |name: &At<String>| {
-            crate::wire::find(crate::wire::Dialect::VhostUser, &name.value, Some(spec.channel))
-                .is_ok_and(|m| m.id == spec.id)
+            crate::wire::find(dialect, &name.value, Some(spec.channel)).is_ok_and(|m| m.id == spec.id)
         };
         if !peer.decl.manual.iter().any(same) {
             let name = &peer.name.value;
@@ -289,22 +293,6 @@ impl<'a> Cx<'a> {
                 let place = blk.wait.as_ref().map_or(action, |w| w.span);
                 let error = Diagnostic::error("nothing can await this request, it has no name").at(place);
                 self.report(error.help("add `as: NAME`, and an `await` step"));
-            }
-            _ => {}
-        }
-    }
-
-    fn config(&mut self, config: &ConfigStep) {
-        self.actor(&config.peer, "config", FRONT, Kinds::Qemu);
-        match (&config.is, &config.write) {
-            (Some(is), Some(write)) => {
-                let error = Diagnostic::error("`config` reads or writes, not both").at(write.span);
-                self.report(error.note(is.span, "reads"));
-            }
-            (None, None) => {
-                let error =
-                    Diagnostic::error("`config` neither reads (`is`) nor writes (`write`)").at(config.peer.span);
-                self.report(error);
             }
             _ => {}
         }

@@ -193,7 +193,9 @@ impl<'a> Cx<'a> {
     ) {
         use crate::wire::{DeviceKind, features};
         let looked_up = match spec.map(|spec| spec.name) {
-            Some("GET_PROTOCOL_FEATURES" | "SET_PROTOCOL_FEATURES") => features::parse_protocol(name).map(drop),
+            Some("GET_PROTOCOL_FEATURES" | "SET_PROTOCOL_FEATURES") => {
+                features::parse_protocol_in(self.scenario.dialect(), name).map(drop)
+            }
             Some("GET_FEATURES" | "SET_FEATURES") => {
                 super::peers::virtio(from.and_then(|peer| self.device_kind(peer)), name)
             }

@@ -71,7 +71,7 @@ impl Header {
     pub fn print(&self) -> String {
         let Self {
             made,
-            dialect: Dialect::VhostUser,
+            dialect,
             device,
             peers,
             skipped,
@@ -87,7 +87,7 @@ impl Header {
                 line("  ", key, &bounded(value));
             }
         }
-        line("", "dialect", "vhost-user");
+        line("", "dialect", dialect.name());
         if let Some(device) = device {
             line("", "device", &scalar(device));
         }
@@ -129,9 +129,10 @@ impl Header {
         }
         let file: File = serde_yaml::from_str(text).map_err(yaml)?;
         let other = |wrong: Wrong| (1, 1, wrong);
-        if file.dialect != "vhost-user" {
-            return Err(other(Wrong::Dialect(file.dialect)));
-        }
+        let dialect: Dialect = match file.dialect.parse() {
+            Ok(dialect) => dialect,
+            Err(_) => return Err(other(Wrong::Dialect(file.dialect))),
+        };
         if file.peers.len() > PEERS_MAX {
             return Err(other(Wrong::Peers(file.peers.len())));
         }
@@ -155,7 +156,7 @@ impl Header {
                 at: file.made.at,
                 note: file.made.note,
             },
-            dialect: Dialect::VhostUser,
+            dialect,
             device: file.device,
             peers: file.peers.into_iter().map(peer).collect::<Result<_, _>>()?,
             skipped: file.skipped,

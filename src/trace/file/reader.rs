@@ -49,7 +49,7 @@ pub enum Wrong {
     #[error("this is version {0} of the format; this program reads version {VERSION}")]
     Version(u32),
     /// Another dialect.
-    #[error("the dialect {0:?} is not known; there is vhost-user")]
+    #[error("the dialect {0:?} is not known; there are vhost-user, vhost-pci and vhost-pci-g2")]
     Dialect(String),
     /// Too many peers.
     #[error("{0} peers are too many")]

@@ -42,6 +42,7 @@ fn any_message() -> impl Strategy<Value = Message> {
     (parts, payload.prop_flat_map(|len| vec(any::<u8>(), len))).prop_map(|((request, flags, back), payload)| {
         let channel = if back { Channel::Backend } else { Channel::Main };
         let header = WireHeader {
+            conn_id: 0,
             request,
             flags: u32::from(flags),
             size: payload.len() as u32,

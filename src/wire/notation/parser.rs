@@ -14,7 +14,7 @@ use super::NotationError;
 pub fn parse(dialect: Dialect, line: &str) -> Result<Message, NotationError> {
     let mut cursor = Cursor { rest: line.trim() };
     if cursor.word("raw") {
-        return raw(cursor);
+        return raw(dialect, cursor);
     }
     let is_reply = cursor.word("reply");
     if is_reply && !cursor.word("to") {
@@ -31,6 +31,7 @@ pub fn parse(dialect: Dialect, line: &str) -> Result<Message, NotationError> {
 
     let reply_bit = if is_reply { flags::REPLY } else { 0 };
     let need_reply_bit = if need_reply { flags::NEED_REPLY } else { 0 };
+    let conn_id = take_conn_id(dialect, &mut fields)?;
     let mut message_flags = dialect.version() | reply_bit | need_reply_bit;
     if let Some(at) = fields.iter().position(|(name, _)| *name == "header_flags") {
         let (_, text) = fields.remove(at);
@@ -58,6 +59,8 @@ pub fn parse(dialect: Dialect, line: &str) -> Result<Message, NotationError> {
     });
     let payload = payload(layout, fields)?;
     Ok(Message {
+        dialect,
+        conn_id,
         channel: spec.channel,
         request: spec.id,
         flags: message_flags,
@@ -66,7 +69,7 @@ pub fn parse(dialect: Dialect, line: &str) -> Result<Message, NotationError> {
 }
 
 /// The rest of `raw [on CHANNEL] request=N flags=N [as LAYOUT] …`.
-fn raw(mut cursor: Cursor<'_>) -> Result<Message, NotationError> {
+fn raw(dialect: Dialect, mut cursor: Cursor<'_>) -> Result<Message, NotationError> {
     let channel = cursor.channel()?.unwrap_or(Channel::Main);
     let mut number = |name: &'static str, expected: &'static str| {
         let missing = cursor.expected(expected);
@@ -79,13 +82,32 @@ fn raw(mut cursor: Cursor<'_>) -> Result<Message, NotationError> {
     let request = number("request", "`request=`, the id of a raw message")?;
     let flags = number("flags", "`flags=`, the header's flags of a raw message")?;
     let layout = cursor.layout()?.unwrap_or(Layout::Raw);
-    let payload = payload(layout, cursor.fields()?)?;
+    let mut fields = cursor.fields()?;
+    let conn_id = take_conn_id(dialect, &mut fields)?;
+    let payload = payload(layout, fields)?;
     Ok(Message {
+        dialect,
+        conn_id,
         channel,
         request,
         flags,
         payload,
     })
+}
+
+/// Takes the connection id out of the fields; without one the sender is anonymous.
+fn take_conn_id(dialect: Dialect, fields: &mut Vec<(&str, Text<'_>)>) -> Result<u64, NotationError> {
+    let given = |(name, _): &(&str, Text<'_>)| *name == "conn_id";
+    let Some(at) = fields.iter().position(given).filter(|_| dialect.has_conn_id()) else {
+        return Ok(dialect.no_conn_id());
+    };
+    match fields.remove(at).1 {
+        Text::Plain("anonymous") => Ok(Dialect::ANONYMOUS),
+        text => {
+            let (_, value) = text.read("conn_id", &[FieldSpec::number("conn_id")])?;
+            Ok(value.as_u64().unwrap_or(0))
+        }
+    }
 }
 
 fn payload(layout: Layout, fields: Vec<(&str, Text<'_>)>) -> Result<Payload, NotationError> {

@@ -2,6 +2,7 @@
 
 mod backend;
 mod frontend;
+pub mod pci;
 
 use super::dialect::{Channel, Dialect};
 use super::payload::Layout;
@@ -11,11 +12,14 @@ use super::protocol::ProtocolFeature;
 pub mod id {
     pub use super::backend::id as backend;
     pub use super::frontend::id as frontend;
+    pub use super::pci::{g1, g2};
 }
 
 /// Everything the specification says about one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MessageSpec {
+    /// The dialect it belongs to.
+    pub dialect: Dialect,
     /// The socket it travels on.
     pub channel: Channel,
     /// Its id, unique on that channel.
@@ -38,7 +42,9 @@ pub struct MessageSpec {
     pub requires: &'static str,
     /// The same for machines; all have to hold.
     pub gates: &'static [Gate],
-    /// The QEMU release whose text has it first.
+    /// On a socket where the other side makes the requests: the back-end makes this one as well.
+    pub from_both: bool,
+    /// The QEMU release or the proposal whose text has it first.
     pub since: &'static str,
     /// What it does.
     pub doc: &'static str,
@@ -181,8 +187,10 @@ impl Gate {
 /// What the table of `dialect` says about request `id` on `channel`.
 pub fn spec(dialect: Dialect, channel: Channel, id: u32) -> Option<&'static MessageSpec> {
     let index = usize::try_from(id).ok()?.checked_sub(1)?;
-    // Ids count from 1 without gaps; `table_is_in_order` holds this down.
-    all(dialect, channel).get(index)
+    // Ids of vhost-user count from 1 without gaps; `table_is_in_order` holds this down.
+    let table = all(dialect, channel);
+    let at_its_place = table.get(index).filter(|spec| spec.id == id);
+    at_its_place.or_else(|| table.iter().find(|spec| spec.id == id))
 }
 
 /// All requests of `channel` in `dialect`, in the order of their ids.
@@ -190,6 +198,9 @@ pub fn all(dialect: Dialect, channel: Channel) -> &'static [MessageSpec] {
     match (dialect, channel) {
         (Dialect::VhostUser, Channel::Main) => frontend::REQUESTS,
         (Dialect::VhostUser, Channel::Backend) => backend::REQUESTS,
+        (Dialect::VhostPci, Channel::Main) => pci::G1,
+        (Dialect::VhostPciG2, Channel::Main) => pci::G2,
+        (Dialect::VhostPci | Dialect::VhostPciG2, Channel::Backend) => &[],
     }
 }
 
@@ -222,6 +233,7 @@ impl MessageSpec {
 
     const fn new(scope: Scope, doc: &'static str) -> Self {
         Self {
+            dialect: Dialect::VhostUser,
             channel: Channel::Main,
             id: 0,
             name: "",
@@ -236,8 +248,22 @@ impl MessageSpec {
             reply_fds: FdRule::NONE,
             requires: "none",
             gates: &[],
+            from_both: false,
             since: "",
             doc,
+        }
+    }
+
+    /// The same request in another dialect.
+    const fn said_in(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// Both sides make it on this socket.
+    const fn both_ways(self) -> Self {
+        Self {
+            from_both: true,
+            ..self
         }
     }
 

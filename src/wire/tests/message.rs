@@ -9,6 +9,7 @@ fn decode(channel: Channel, request: u32, flags: u32, payload: &[u8]) -> Message
         request,
         flags,
         size: payload.len() as u32,
+        conn_id: 0,
     };
     Message::decode(DIALECT, channel, DecodeContext::default(), &header, payload)
 }
@@ -17,7 +18,7 @@ proptest! {
     /// Broken: a header changes on its way.
     #[test]
     fn header_round_trip(request: u32, flags: u32, size: u32, tail in vec(any::<u8>(), 0..4)) {
-        let header = Header { request, flags, size };
+        let header = Header { request, flags, size, conn_id: 0 };
         let mut bytes = header.encode(DIALECT);
         prop_assert_eq!(bytes.len(), DIALECT.header_len());
         prop_assert_eq!(Header::decode(DIALECT, &bytes[..11]), None);
@@ -35,7 +36,7 @@ proptest! {
             layout().prop_flat_map(|layout| well_formed(layout, true)),
         ]
     ) {
-        let header = Header { request, flags, size: payload.len() as u32 };
+        let header = Header { request, flags, size: payload.len() as u32, conn_id: 0 };
         let message = Message::decode(DIALECT, channel, DecodeContext { xen_mmap }, &header, &payload);
         prop_assert_eq!(message.header(), header);
         prop_assert_eq!(message.encode(DIALECT), [header.encode(DIALECT), payload].concat());

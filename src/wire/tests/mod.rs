@@ -62,6 +62,8 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
     (channel(), id, flags, any::<proptest::sample::Index>(), payload()).prop_flat_map(
         |(channel, request, flags, index, (other, _))| {
             let message = Message {
+                dialect: DIALECT,
+                conn_id: 0,
                 channel,
                 request,
                 flags,
@@ -79,6 +81,33 @@ pub(super) fn any_message() -> impl Strategy<Value = Message> {
                 Just(message),
             )
                 .prop_map(|(payload, message)| Message { payload, ..message })
+        },
+    )
+}
+
+/// Any message of any dialect.
+pub(super) fn any_message_of_any_dialect() -> impl Strategy<Value = Message> {
+    let conn_id = prop_oneof![Just(Dialect::ANONYMOUS), 0u64..5, any::<u64>()];
+    let dialect = proptest::sample::select(&Dialect::ALL[..]);
+    let own = proptest::sample::select(&[19u32, 20, 21, 22, 23][..]);
+    (any_message(), dialect, conn_id, own, any::<bool>(), any::<[u8; 18]>()).prop_map(
+        |(message, dialect, conn_id, own, is_own, info)| {
+            let conn_id = if dialect.has_conn_id() { conn_id } else { 0 };
+            let message = Message {
+                dialect,
+                conn_id,
+                ..message
+            };
+            if !is_own || !dialect.is_pci() {
+                return message;
+            }
+            let decoded = |layout| Payload::decode_as(layout, &info, DecodeContext::default());
+            Message {
+                channel: Channel::Main,
+                request: own,
+                payload: decoded(Layout::DevInfo).expect("18 bytes"),
+                ..message
+            }
         },
     )
 }

@@ -11,6 +11,18 @@ proptest! {
         prop_assert_eq!(parse(DIALECT, &line), Ok(message), "{}", line);
     }
 
+    /// Broken: the same in another dialect, or its bytes are another message's.
+    #[test]
+    fn every_dialect_prints_parses_and_encodes(message in any_message_of_any_dialect()) {
+        let line = print(message.dialect, &message);
+        prop_assert_eq!(parse(message.dialect, &line), Ok(message.clone()), "{}", line);
+        let bytes = message.encode(message.dialect);
+        let header = Header::decode(message.dialect, &bytes);
+        prop_assert_eq!(header, Some(message.header()));
+        let payload = &bytes[message.dialect.header_len()..];
+        prop_assert_eq!(payload, &message.payload.encode()[..]);
+    }
+
     /// Broken: a line from a scenario or trace makes the parser panic.
     #[test]
     fn any_line_is_harmless(line in "\\PC{0,60}") {
@@ -29,6 +41,33 @@ proptest! {
     }
 }
 
+/// Broken: the bytes of a dialect are not those that its proposal gives.
+#[test]
+fn golden_bytes_of_the_dialects() {
+    let bytes = |dialect, line| parse(dialect, line).unwrap().encode(dialect);
+    let uuid: [u8; 16] = std::array::from_fn(|i| i as u8);
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>();
+    let id = |id: u64| id.to_ne_bytes().to_vec();
+    assert_eq!(
+        bytes(Dialect::VhostPci, "GET_CONN_ID conn_id=anonymous"),
+        [words(&[20, 0x2]), id(u64::MAX), words(&[0])].concat()
+    );
+    let info = "SET_DEV_INFO! virtio_id=1 uuid=000102030405060708090a0b0c0d0e0f conn_id=7";
+    let payload = [&1u16.to_ne_bytes()[..], &uuid].concat();
+    assert_eq!(
+        bytes(Dialect::VhostPci, info),
+        [words(&[21, 0xa]), id(7), words(&[18]), payload].concat()
+    );
+    assert_eq!(
+        bytes(Dialect::VhostPciG2, "SET_DEVICE_ID value=0x1"),
+        [words(&[20, 0x1, 8]), id(1)].concat()
+    );
+    assert_eq!(
+        bytes(Dialect::VhostUser, "NET_SET_MTU value=0x1"),
+        [words(&[20, 0x1, 8]), id(1)].concat()
+    );
+}
+
 /// Broken: a documented line prints or parses differently.
 #[test]
 fn documented_lines() {
@@ -39,6 +78,8 @@ fn documented_lines() {
         ..MemRegion::default()
     };
     let message = |channel, request, flags, payload: Payload| Message {
+        dialect: DIALECT,
+        conn_id: 0,
         channel,
         request,
         flags,

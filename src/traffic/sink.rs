@@ -1,0 +1,357 @@
+//! The sink: every frame that arrives is verified, and what is missing, doubled, late or damaged is told with its number.
+
+use std::fmt;
+
+use super::frame::{self, Damage};
+use super::gaps::{Gaps, Place};
+use super::latency::Latency;
+
+/// Findings that are kept word for word; the rest is counted.
+const FINDINGS_MAX: usize = 16;
+
+/// What was wrong with something that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It came before so many that should have come first.
+    Ahead {
+        /// Its number.
+        seq: u64,
+        /// How many had not come.
+        by: u64,
+    },
+    /// It came after others that were sent later.
+    Late {
+        /// Its number.
+        seq: u64,
+        /// How far behind the latest.
+        by: u64,
+    },
+    /// It came a second time.
+    Duplicate {
+        /// Its number.
+        seq: u64,
+    },
+    /// One of its bytes is not as it was sent.
+    Content {
+        /// Its number.
+        seq: u64,
+        /// The first wrong byte.
+        at: usize,
+    },
+    /// It has another length than it was sent with.
+    Length {
+        /// Its number.
+        seq: u64,
+        /// Bytes it was sent with.
+        sent: usize,
+        /// Bytes that arrived.
+        arrived: usize,
+    },
+    /// Its header is damaged, or was not copied.
+    Header {
+        /// Bytes that arrived.
+        arrived: usize,
+    },
+    /// It belongs to a stream that does not end here.
+    WrongStream {
+        /// The stream it says.
+        stream: u16,
+        /// Its number.
+        seq: u64,
+    },
+    /// It is no frame of ours at all.
+    Foreign {
+        /// Bytes that arrived.
+        arrived: usize,
+    },
+}
+
+/// One of the first things that were wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding {
+    /// How many frames had arrived before.
+    pub arrival: u64,
+    /// The stream, where it is known.
+    pub stream: Option<u16>,
+    /// What.
+    pub what: What,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Ahead { seq, by } => write!(f, "frame {seq} came while {by} before it had not"),
+            What::Late { seq, by } => write!(f, "frame {seq} came {by} late"),
+            What::Duplicate { seq } => write!(f, "frame {seq} came a second time"),
+            What::Content { seq, at } => write!(f, "byte {at} of frame {seq} is not what was sent"),
+            What::Length { seq, sent, arrived } => {
+                write!(f, "frame {seq} was sent with {sent} bytes and arrived with {arrived}")
+            }
+            What::Header { arrived } => write!(f, "{arrived} bytes arrived whose header is damaged"),
+            What::WrongStream { stream, seq } => {
+                write!(f, "frame {seq} of stream {stream} arrived, which ends elsewhere")
+            }
+            What::Foreign { arrived } => write!(f, "{arrived} bytes arrived that nobody here has sent"),
+        }?;
+        write!(f, " (arrival {}", self.arrival)?;
+        match self.stream {
+            Some(stream) => write!(f, ", stream {stream})"),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+/// What a sink has counted.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// Frames that arrived, whatever their state.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames whose content was compared byte for byte; the others' headers only, and only because somebody asked for it.
+    pub contents: u64,
+    /// Frames that were sent and did not arrive; known at the end.
+    pub lost: u64,
+    /// Frames that came again.
+    pub duplicate: u64,
+    /// Frames that came again and were allowed to.
+    pub again: u64,
+    /// Frames that came after later ones.
+    pub late: u64,
+    /// How far behind, at most.
+    pub late_by_most: u64,
+    /// Frames with a wrong byte or header.
+    pub damaged: u64,
+    /// Frames that were cut or extended.
+    pub wrong_length: u64,
+    /// Frames of a stream that ends elsewhere.
+    pub wrong_stream: u64,
+    /// Bytes that are no frames of ours; a guest's own network does this, so it is no fault by itself.
+    pub foreign: u64,
+    /// The first findings.
+    pub findings: Vec<Finding>,
+}
+
+impl Tally {
+    /// Whether every frame came once, in order and unchanged.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.faults() == 0
+    }
+
+    /// How much was wrong.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.lost + self.duplicate + self.late + self.damaged + self.wrong_length + self.wrong_stream
+    }
+
+    /// The counts that are not zero, in words.
+    #[must_use]
+    pub fn faults_in_words(&self) -> String {
+        let counts = [
+            (self.lost, "lost"),
+            (self.duplicate, "duplicate"),
+            (self.late, "late"),
+            (self.damaged, "damaged"),
+            (self.wrong_length, "of wrong length"),
+            (self.wrong_stream, "of another stream"),
+        ];
+        let words: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+}
+
+/// Verifies the frames of some streams.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    streams: Vec<(u16, Gaps)>,
+    /// Of every so many frames, one is compared byte for byte.
+    sample: u64,
+    tally: Tally,
+    latency: Latency,
+    /// Repetitions that are allowed: what a back-end had and had not returned when it died, it may see again.
+    again_allowed: u64,
+    alarm: Option<Finding>,
+}
+
+impl Sink {
+    /// A sink in which these streams end.
+    #[must_use]
+    pub fn new(streams: &[u16]) -> Self {
+        Self {
+            streams: streams.iter().map(|stream| (*stream, Gaps::default())).collect(),
+            sample: 1,
+            tally: Tally::default(),
+            latency: Latency::default(),
+            again_allowed: 0,
+            alarm: None,
+        }
+    }
+
+    /// So many frames may come again from now on, besides those that might before: a back-end that died with them in hand
+    /// cannot know what became of them.
+    pub fn allow_again(&mut self, frames: u64) {
+        self.again_allowed += frames;
+    }
+
+    /// The first thing that was wrong.
+    #[inline]
+    #[must_use]
+    pub fn alarm(&self) -> Option<Finding> {
+        self.alarm
+    }
+
+    /// Compares only one of every `n` contents; headers, numbers and lengths are always looked at.
+    #[must_use]
+    pub fn sampling(mut self, n: u64) -> Self {
+        self.sample = n.max(1);
+        self
+    }
+
+    /// Takes in what arrived. `now` is the time on the source's clock, or 0 if latency is of no interest.
+    #[inline]
+    pub fn take(&mut self, bytes: &[u8], now: u64) {
+        let content = self.sample == 1 || self.tally.frames.is_multiple_of(self.sample);
+        let checked = frame::check(bytes, content);
+        self.tally.frames += 1;
+        self.tally.bytes += bytes.len() as u64;
+        self.tally.contents += u64::from(content);
+        match checked {
+            Ok(header) => {
+                let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
+                match stream.map(|(_, gaps)| gaps.take(header.seq)) {
+                    Some(Place::Next) => {}
+                    place => self.out_of_order(header.stream, header.seq, place),
+                }
+                if header.stamp != 0 && now >= header.stamp {
+                    self.latency.record(now - header.stamp);
+                }
+            }
+            Err(damage) => self.damaged(damage, bytes.len()),
+        }
+    }
+
+    #[cold]
+    fn out_of_order(&mut self, stream: u16, seq: u64, place: Option<Place>) {
+        let what = match place {
+            None => {
+                self.tally.wrong_stream += 1;
+                What::WrongStream { stream, seq }
+            }
+            Some(Place::Next) => return,
+            Some(Place::Ahead(by)) => What::Ahead { seq, by },
+            Some(Place::Late(by)) => {
+                self.tally.late += 1;
+                self.tally.late_by_most = self.tally.late_by_most.max(by);
+                What::Late { seq, by }
+            }
+            Some(Place::Again) if self.again_allowed > 0 => {
+                self.again_allowed -= 1;
+                self.tally.again += 1;
+                return;
+            }
+            Some(Place::Again) => {
+                self.tally.duplicate += 1;
+                What::Duplicate { seq }
+            }
+            // as if it had not come: it will be counted as lost
+            Some(Place::Untold) => What::Ahead { seq, by: u64::MAX },
+        };
+        self.note(Some(stream), what);
+    }
+
+    #[cold]
+    fn damaged(&mut self, damage: Damage, arrived: usize) {
+        let (stream, what) = match damage {
+            Damage::Foreign => {
+                self.tally.foreign += 1;
+                (None, What::Foreign { arrived })
+            }
+            Damage::Header => {
+                self.tally.damaged += 1;
+                (None, What::Header { arrived })
+            }
+            Damage::Short => {
+                self.tally.wrong_length += 1;
+                (None, What::Header { arrived })
+            }
+            Damage::Length { header, made } => {
+                self.tally.wrong_length += 1;
+                self.arrived(header.stream, header.seq);
+                let (seq, sent) = (header.seq, made);
+                (Some(header.stream), What::Length { seq, sent, arrived })
+            }
+            Damage::Content { header, at } => {
+                self.tally.damaged += 1;
+                self.arrived(header.stream, header.seq);
+                let seq = header.seq;
+                (Some(header.stream), What::Content { seq, at })
+            }
+        };
+        self.note(stream, what);
+    }
+
+    /// A damaged frame whose number is known is not lost.
+    fn arrived(&mut self, stream: u16, seq: u64) {
+        let found = self.streams.iter_mut().find(|(s, _)| *s == stream);
+        match found.map(|(_, gaps)| gaps.take(seq)) {
+            Some(Place::Next) => {}
+            place => self.out_of_order(stream, seq, place),
+        }
+    }
+
+    fn note(&mut self, stream: Option<u16>, what: What) {
+        let arrival = self.tally.frames - 1;
+        let finding = Finding { arrival, stream, what };
+        if self.tally.findings.len() < FINDINGS_MAX {
+            self.tally.findings.push(finding);
+        }
+        if !matches!(what, What::Foreign { .. }) {
+            self.alarm.get_or_insert(finding);
+        }
+    }
+
+    /// Frames that arrived so far.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.tally.frames
+    }
+
+    /// What was counted, with what is missing of so many frames sent on each stream.
+    #[must_use]
+    pub fn tally(&self, sent: &[(u16, u64)]) -> Tally {
+        let of = |stream: u16| sent.iter().find(|(s, _)| *s == stream).map_or(0, |(_, sent)| *sent);
+        let lost = self
+            .streams
+            .iter()
+            .map(|(stream, gaps)| gaps.missing(of(*stream)))
+            .sum();
+        Tally {
+            lost,
+            ..self.tally.clone()
+        }
+    }
+
+    /// The first frame that is missing, stream and number.
+    #[must_use]
+    pub fn first_missing(&self, sent: &[(u16, u64)]) -> Option<(u16, u64)> {
+        let of = |stream: u16| sent.iter().find(|(s, _)| *s == stream).map_or(0, |(_, sent)| *sent);
+        self.streams
+            .iter()
+            .find_map(|(stream, gaps)| Some((*stream, gaps.first_missing(of(*stream))?)))
+    }
+
+    /// How long the frames took that carried a stamp.
+    #[must_use]
+    pub fn latency(&self) -> &Latency {
+        &self.latency
+    }
+}

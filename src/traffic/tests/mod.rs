@@ -1,0 +1,235 @@
+mod lanes;
+mod pumps;
+
+use proptest::prelude::*;
+
+use super::frame::{self, Damage, Header};
+use super::*;
+
+fn header(seq: u64) -> Header {
+    Header {
+        stream: 7,
+        seq,
+        stamp: 0x1234_5678,
+    }
+}
+
+fn made(seq: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    frame::make(&header(seq), &mut bytes);
+    bytes
+}
+
+#[test]
+fn every_bit_of_every_length_is_verified() {
+    // Broken: damage of some byte goes unseen.
+    for size in (64..=80).chain([570, 1518]) {
+        let sent = made(0x0102_0304_0506, size);
+        assert_eq!(frame::check(&sent, true), Ok(header(0x0102_0304_0506)));
+        let step = if size > 100 { 7 } else { 1 };
+        for bit in (0..size * 8).step_by(step) {
+            let mut bytes = sent.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let found = frame::check(&bytes, true).unwrap_err();
+            match found {
+                Damage::Content { header: told, at } => assert_eq!((told, at), (header(0x0102_0304_0506), bit / 8)),
+                Damage::Header => assert!((16..48).contains(&(bit / 8)), "bit {bit}"),
+                Damage::Foreign => assert!((12..16).contains(&(bit / 8)), "bit {bit}"),
+                other => panic!("bit {bit} of {size}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_header_alone_is_verified_without_the_content() {
+    // Broken: sampling leaves headers out, or takes frames for damaged whose content it did not look at.
+    for size in 64..200 {
+        let mut bytes = made(9, size);
+        assert_eq!(frame::check(&bytes, false), Ok(header(9)));
+        bytes[size - 1] ^= 1;
+        assert_eq!(frame::check(&bytes, false), Ok(header(9)));
+        bytes[17] ^= 1;
+        assert_eq!(frame::check(&bytes, false), Err(Damage::Header));
+    }
+}
+
+#[test]
+fn cut_and_extended_frames_say_which_they_are() {
+    // Broken: a truncated frame counts as lost, or as damaged without a number.
+    let sent = made(3, 200);
+    for length in 64..200 {
+        let told = Damage::Length {
+            header: header(3),
+            made: 200,
+        };
+        assert_eq!(frame::check(&sent[..length], true), Err(told));
+    }
+    assert_eq!(
+        frame::check(&sent[..50], true),
+        Err(Damage::Length {
+            header: header(3),
+            made: 200
+        })
+    );
+    assert_eq!(frame::check(&sent[..47], true), Err(Damage::Short));
+    let mut longer = sent.clone();
+    longer.push(0);
+    assert_eq!(
+        frame::check(&longer, true),
+        Err(Damage::Length {
+            header: header(3),
+            made: 200
+        })
+    );
+    assert_eq!(frame::check(&[0; 64], true), Err(Damage::Foreign));
+}
+
+#[test]
+fn no_two_frames_of_a_stream_are_alike() {
+    // Broken: a stale buffer with another frame's pattern passes under a new header.
+    let bytes = |seq| made(seq, 64)[48..].to_vec();
+    let mut all: Vec<Vec<u8>> = (0..5000).chain((1 << 40)..(1 << 40) + 5000).map(bytes).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 10_000);
+    let mut stale = made(4, 64);
+    stale[48..].copy_from_slice(&made(3, 64)[48..]);
+    assert!(matches!(frame::check(&stale, true), Err(Damage::Content { .. })));
+}
+
+#[test]
+fn sizes_come_in_turn_and_only_legal_ones() {
+    // Broken: IMIX is not the mix it says, or a frame is made that does not fit its buffer.
+    let imix = Sizes::imix();
+    let of = |size: usize| (0..12).filter(|seq| imix.of(*seq) == size).count();
+    assert_eq!((of(64), of(570), of(1518), imix.longest()), (7, 4, 1, 1518));
+    assert_eq!((imix.only(), imix.to_string().as_str()), (None, "imix"));
+    assert_eq!(Sizes::fixed(63), Err(BadSize::Size { size: 63 }));
+    assert_eq!(Sizes::fixed(9001), Err(BadSize::Size { size: 9001 }));
+    assert_eq!(Sizes::cycle([]), Err(BadSize::Count { count: 0 }));
+    let mut source = Source::new(1, Sizes::cycle([64, 9000]).unwrap());
+    let mut buffer = vec![0; 9000];
+    let lengths: Vec<usize> = (0..3).map(|_| source.fill(&mut buffer, 0)).collect();
+    assert_eq!(lengths, [64, 9000, 64]);
+}
+
+/// What a sink says of these frames of a stream of `sent`.
+fn told(order: &[u64], sent: u64) -> Tally {
+    let mut sink = Sink::new(&[7]);
+    order.iter().for_each(|seq| sink.take(&made(*seq, 64), 0));
+    sink.tally(&[(7, sent)])
+}
+
+#[test]
+fn order_loss_and_repetition_are_told_apart() {
+    // Broken: a swapped pair counts as a loss, a repeated frame as a swapped one, or a loss at the very end as nothing.
+    let of = |order: &[u64], sent| {
+        let t = told(order, sent);
+        (t.lost, t.duplicate, t.late, t.late_by_most)
+    };
+    assert_eq!(of(&[0, 1, 2, 3], 4), (0, 0, 0, 0));
+    assert_eq!(of(&[0, 2, 1, 3], 4), (0, 0, 1, 1));
+    assert_eq!(of(&[0, 1, 1, 2, 3], 4), (0, 1, 0, 0));
+    assert_eq!(of(&[0, 2, 3], 4), (1, 0, 0, 0));
+    assert_eq!(of(&[0, 1, 2], 4), (1, 0, 0, 0));
+    assert_eq!(of(&[], 4), (4, 0, 0, 0));
+    assert_eq!(of(&[1, 2, 3, 0], 4), (0, 0, 1, 3));
+    assert_eq!(of(&[3, 2, 1, 0, 0], 5), (1, 1, 3, 3));
+    let first = told(&[0, 2, 3], 4).findings[0];
+    assert_eq!(
+        first.to_string(),
+        "frame 2 came while 1 before it had not (arrival 1, stream 7)"
+    );
+}
+
+#[test]
+fn what_a_sink_counts_is_told_in_words() {
+    // Broken: a finding is counted and cannot be found again.
+    let mut sink = Sink::new(&[7]);
+    let mut bytes = made(0, 64);
+    bytes[60] ^= 8;
+    sink.take(&bytes, 0);
+    sink.take(&made(1, 100)[..70], 0);
+    let mut other = vec![0; 64];
+    frame::make(
+        &Header {
+            stream: 8,
+            seq: 5,
+            stamp: 0,
+        },
+        &mut other,
+    );
+    sink.take(&other, 0);
+    sink.take(&[9; 80], 0);
+    let tally = sink.tally(&[(7, 2)]);
+    assert_eq!(
+        tally.faults_in_words(),
+        "1 damaged, 1 of wrong length, 1 of another stream"
+    );
+    let told: Vec<String> = tally.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "byte 60 of frame 0 is not what was sent (arrival 0, stream 7)",
+            "frame 1 was sent with 100 bytes and arrived with 70 (arrival 1, stream 7)",
+            "frame 5 of stream 8 arrived, which ends elsewhere (arrival 2, stream 8)",
+            "80 bytes arrived that nobody here has sent (arrival 3)",
+        ]
+    );
+    assert_eq!((tally.foreign, tally.frames, tally.bytes), (1, 4, 64 + 70 + 64 + 80));
+}
+
+#[test]
+fn percentiles_are_exact_to_a_part_in_32() {
+    // Broken: latencies are read off at the wrong place of the histogram.
+    let mut latency = Latency::default();
+    assert_eq!((latency.percentile(0.5), latency.range()), (None, None));
+    (1..=100_000u64).for_each(|ns| latency.record(ns * 10));
+    for (share, exact) in [
+        (0.5, 500_000.0),
+        (0.99, 990_000.0),
+        (0.999, 999_000.0),
+        (1.0, 1_000_000.0),
+    ] {
+        let told = latency.percentile(share).unwrap() as f64;
+        assert!((told / exact - 1.0).abs() < 1.0 / 32.0, "{share}: {told}");
+    }
+    assert_eq!((latency.range(), latency.count()), (Some((10, 1_000_000)), 100_000));
+    latency.record(u64::MAX);
+    assert_eq!(latency.percentile(1.0), Some(u64::MAX));
+    let mut twice = latency.clone();
+    twice.merge(&latency);
+    assert_eq!(
+        (twice.count(), twice.percentile(0.5)),
+        (200_002, latency.percentile(0.5))
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_sink_counts_what_was_done_to_a_stream(order in Just((0..40u64).collect::<Vec<_>>()).prop_shuffle(), cut in 0..40usize) {
+        // Broken: for some order lost, late and duplicate frames do not add up.
+        let kept = &order[..cut];
+        let tally = told(kept, 40);
+        let mut highest = None;
+        let late = kept.iter().filter(|seq| {
+            let is_late = highest.is_some_and(|h| **seq < h);
+            highest = highest.max(Some(**seq));
+            is_late
+        }).count() as u64;
+        prop_assert_eq!((tally.lost, tally.late, tally.duplicate), (40 - cut as u64, late, 0));
+        let twice: Vec<u64> = kept.iter().chain(kept).copied().collect();
+        prop_assert_eq!(told(&twice, 40).duplicate, cut as u64);
+    }
+
+    #[test]
+    fn any_frame_is_read_as_it_was_made(stream: u16, seq: u64, stamp: u64, size in 64..2000usize) {
+        // Broken: some frame does not pass its own check.
+        let header = Header { stream, seq, stamp };
+        let mut bytes = vec![0; size];
+        frame::make(&header, &mut bytes);
+        prop_assert_eq!(frame::check(&bytes, true), Ok(header));
+        prop_assert_eq!(frame::check(&bytes, false), Ok(header));
+    }
+}
