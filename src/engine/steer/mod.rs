@@ -23,6 +23,8 @@ use crate::trace::{PeerId, Timeline};
 
 /// Choices of one run, at most: a run that goes on like that does not end.
 const CHOICES_MAX: usize = 20_000;
+/// Timers that fire one after the other, with nothing else to happen, until that counts as nothing.
+const TIMERS_MAX: usize = 500;
 /// Virtual time that passes with every choice.
 const TICK_NS: u64 = 1_000_000;
 
@@ -163,6 +165,8 @@ pub(super) struct Steering<'s> {
     /// How often each thing has happened.
     counts: BTreeMap<String, usize>,
     made: usize,
+    /// Timers that have fired since something else could happen.
+    timers: usize,
     /// The track whose next step may begin.
     begins: Option<usize>,
     /// What could not be moved although nothing kept it.
@@ -186,6 +190,7 @@ impl<'s> Steering<'s> {
             processes: BTreeMap::new(),
             counts: BTreeMap::new(),
             made: 0,
+            timers: 0,
             begins: None,
             stuck: Vec::new(),
         }
@@ -194,6 +199,12 @@ impl<'s> Steering<'s> {
     /// Lets the threads of a process go on as they like, until they are at rest again.
     pub(super) fn let_go(&mut self, peer: PeerId) {
         self.processes.remove(&peer);
+    }
+
+    /// Whether nothing but timers has been there for long. Asked before each choice.
+    fn has_waited_for_timers(&mut self, only_timers: bool) -> bool {
+        self.timers = if only_timers { self.timers + 1 } else { 0 };
+        self.timers > TIMERS_MAX
     }
 
     /// The present moment of virtual time.

@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{CHOICES_MAX, Choice};
+use super::{CHOICES_MAX, Choice, Kind};
 use crate::engine::failure::{Result, Stop, StopKind};
 use crate::engine::gone;
 use crate::engine::run::{Run, Token};
@@ -41,9 +41,17 @@ impl Run<'_> {
             let mut choices = self.choices();
             if settled == Settled::Done {
                 // what is left on the links may still make somebody fall
-                choices.retain(|(choice, _)| !matches!(choice.kind, super::Kind::Step | super::Kind::Kill));
+                choices.retain(|(choice, _)| !matches!(choice.kind, Kind::Step | Kind::Kill | Kind::Timer));
             }
-            let can_happen = choices.iter().any(|(choice, _)| choice.kind != super::Kind::Kill);
+            // somebody who looks for something every millisecond is at rest
+            let only_timers = choices
+                .iter()
+                .all(|(choice, _)| matches!(choice.kind, Kind::Kill | Kind::Timer));
+            let waits = self
+                .steering
+                .as_mut()
+                .is_some_and(|s| s.has_waited_for_timers(only_timers));
+            let can_happen = !waits && choices.iter().any(|(choice, _)| choice.kind != Kind::Kill);
             if !can_happen {
                 // looking at what may go has shown what is held
                 if settled != Settled::Done && self.advance_tracks()? {
@@ -254,7 +262,7 @@ impl Run<'_> {
         let choices = self.choices();
         let name = self.peers[peer.0].spec.name.clone();
         let concerns = |choice: &Choice| match choice.kind {
-            super::Kind::Step | super::Kind::Kill => false,
+            Kind::Step | Kind::Kill => false,
             _ => choice.between.1.as_deref() == Some(name.as_str()),
         };
         Ok(!choices.iter().any(|(choice, _)| concerns(choice)))

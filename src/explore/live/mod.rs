@@ -10,6 +10,8 @@ mod runs;
 mod schedule;
 mod script;
 mod shrink;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,10 +80,10 @@ enum End {
 /// # Errors
 /// A schedule that does not fit; a scenario that holds threads itself; a fault of the harness.
 pub fn explore(plan: &Plan, environment: &Environment, options: &Options) -> Result<Report, ExploreError> {
+    script::check(plan)?;
     if let Some(obstacle) = engine::obstacle(plan, environment) {
         return Ok(report::unsupported(plan, &obstacle.reason));
     }
-    script::check(plan)?;
     let subject = Subject {
         plan,
         environment,

@@ -201,6 +201,8 @@ pub(super) enum Wanted {
     },
     /// As a token says.
     Replay(Token),
+    /// These things in this order, then by default.
+    Named(Vec<String>),
     /// By default, except that some things come before others.
     Ordered(Vec<Order>),
 }
@@ -276,6 +278,10 @@ impl Maker {
                     return 0;
                 }
                 *chosen
+            }
+            Wanted::Named(names) => {
+                let named = |name: &String| choices.iter().position(|choice| choice.name == *name);
+                names.get(made).and_then(named).unwrap_or(0)
             }
             Wanted::Ordered(orders) => {
                 let waits = |choice: &Choice| {

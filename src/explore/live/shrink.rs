@@ -160,21 +160,31 @@ fn tighten(subject: Subject, orders: &[Order], failing: &Ran, runs: &mut usize) 
         }));
         orders
     };
-    let mut run = |orders: Vec<Order>| {
+    let run = |orders: Vec<Order>, runs: &mut usize| {
         *runs += 1;
         subject.run(Wanted::Ordered(orders))
     };
     // directly before the first of them, then after one more each time
-    let mut before = run(after(ready.checked_sub(1)));
+    let mut before = run(after(ready.checked_sub(1)), runs);
     for at in ready..=first {
         if before.sign().is_some() {
             return None;
         }
-        let ran = run(after(Some(at)));
+        let ran = run(after(Some(at)), runs);
         if ran.sign() == failing.sign() {
             let order = after(Some(at)).pop()?;
-            let exact = is_swap(&ran, &before, &order);
-            let neighbour = Neighbour { ran: before, exact };
+            // the same with the two next to each other, one way and the other, if it can be had
+            let names = ran.trail.events().map(|event| event.name.clone());
+            let same: Vec<String> = names.take_while(|name| *name != order.first).collect();
+            let named = |one: &str, other: &str| {
+                let names = same.iter().cloned().chain([one.to_owned(), other.to_owned()]);
+                subject.run(Wanted::Named(names.collect()))
+            };
+            let (near, swapped) = (named(&order.first, &order.then), named(&order.then, &order.first));
+            *runs += 2;
+            let exact = near.sign() == failing.sign() && swapped.sign().is_none() && is_swap(&near, &swapped, &order);
+            let (ran, other) = if exact { (near, swapped) } else { (ran, before) };
+            let neighbour = Neighbour { ran: other, exact };
             return Some((order, ran, neighbour));
         }
         before = ran;
