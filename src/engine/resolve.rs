@@ -76,6 +76,8 @@ pub(super) struct Peer {
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
+    /// It is a modelled endpoint: it does what a schedule says, on a socket of its own.
+    pub(super) modelled: bool,
     pub(super) serving: Serving,
     pub(super) reads_while_asking: bool,
     pub(super) shared_memory: Vec<u64>,
@@ -376,6 +378,7 @@ fn evaluate(
             .iter()
             .map(|(request, a)| Ok((requester(request)?, answer(a, kind)?)))
             .collect::<Result<_, Diagnostic>>()?,
+        modelled: decl.retry.is_some(),
         kick_on_start: decl.kick_on_start.as_ref().is_none_or(|k| k.value),
         serving: match decl.serves_channel.as_ref().map(|s| s.value) {
             None | Some(Serves::Routed) => Serving::Routed,

@@ -84,6 +84,8 @@ pub(super) struct Run<'a> {
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
     /// Threads of peers' processes that are held, or will be.
     pub(super) threads: Vec<ThreadHold>,
+    /// The modelled endpoints' own ends of their sockets.
+    pub(super) modelled_ends: super::steps::Ends,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) watchers: Watchers,
@@ -149,6 +151,7 @@ impl<'a> Run<'a> {
             directory: directory.to_owned(),
             submitted: Vec::new(),
             threads: Vec::new(),
+            modelled_ends: Default::default(),
             violation: None,
             watchers: Watchers::new(plan),
             gate: None,
@@ -433,7 +436,7 @@ fn recall(sim: &mut Sim, spec: &Peer, plan: &Plan) -> Result<()> {
 }
 
 fn simulate(spec: &Peer) -> Result<Sim> {
-    if !spec.is_simulated() {
+    if !spec.is_simulated() || spec.modelled {
         return Ok(Sim::None);
     }
     let fail = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(spec.span));

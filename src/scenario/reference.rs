@@ -39,6 +39,7 @@ const SCALARS: &[(&str, &str)] = &[
     ("Size", "size"),
     ("Bytes", "hex bytes"),
     ("Value", "value"),
+    ("Resends", "number or `unbounded`"),
 ];
 
 /// The generated half, in Markdown.

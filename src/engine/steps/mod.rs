@@ -9,6 +9,7 @@ mod messages;
 mod process;
 mod qemu;
 mod replay;
+mod schedule;
 mod setup;
 mod threads;
 mod unordered;
@@ -34,6 +35,7 @@ use control::signal_kind;
 pub(super) use data::{Delivery, Submitted};
 pub(super) use messages::make_fd;
 use replay::Replaying;
+pub(super) use schedule::{Ends, Scheduled};
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
 use unordered::Unordered;
@@ -68,6 +70,8 @@ pub(super) enum Waiting {
     },
     /// One side of a recorded conversation.
     Replay(Box<Replaying>),
+    /// Steps of modelled endpoints.
+    Schedule(Box<Scheduled>),
     /// Frames on their way.
     Delivery(Box<Delivery>),
     /// A block request.
@@ -144,6 +148,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::UntilHeld(_) => "until_held",
         Step::UntilIdle(_) => "until_idle",
         Step::Replay(_) => "replay",
+        Step::Schedule(_) => "schedule",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -265,6 +270,7 @@ impl<'a> Run<'a> {
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
             Step::Replay(replay) => return self.begin_replay(replay),
+            Step::Schedule(schedule) => return self.begin_schedule(schedule, span),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -347,6 +353,7 @@ impl<'a> Run<'a> {
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
             Waiting::Replay(replaying) => self.poll_replay(span, replaying),
+            Waiting::Schedule(scheduled) => self.poll_schedule(scheduled),
             Waiting::Delivery(delivery) => self.poll_delivery(span, delivery),
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
@@ -471,6 +478,7 @@ impl<'a> Run<'a> {
             Waiting::Front { peer, .. } | Waiting::Answered(peer) => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
             Waiting::Replay(replaying) => replaying.waits_for(),
+            Waiting::Schedule(scheduled) => scheduled.waits_for(),
             Waiting::Delivery(delivery) => delivery.waits_for(),
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),

@@ -27,6 +27,29 @@ pub struct Replay {
     pub within: Option<At<Duration>>,
 }
 
+/// `schedule`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When timers fire: `slow` (only when nothing else can happen), `sync` (only when no copy of the request or of its answer is left
+    /// anywhere) or `async` (at any time while waiting). Default `slow`.
+    #[serde(default)]
+    pub regime: Option<At<String>>,
+    /// The steps, in order: a peer and what it does, such as `front start`, `back receive`, `front timer`. What is not possible
+    /// ends the run.
+    #[serde(default)]
+    pub choices: Vec<At<String>>,
+    /// Steps after them that lead back to where they began: once around a run without end.
+    #[serde(default)]
+    pub cycle: Vec<At<String>>,
+    /// The verdict classes that this comes to, all of them: `hang`, `loss`, `duplicate` and so on. None: nothing is wrong.
+    #[serde(default)]
+    pub comes_to: Vec<At<String>>,
+    /// All is done after it. Otherwise it may stop on the way.
+    #[serde(default)]
+    pub finished: bool,
+}
+
 /// `connect`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -193,6 +193,9 @@ pub enum Step {
     /// A simulated peer plays its side of a recorded conversation: what that side sent is sent, with features, counts and
     /// descriptors of the present one, and what was answered is waited for.
     Replay(Replay),
+    /// Two modelled endpoints (peers with `retry:`) take these steps, one after the other, over real sockets. After each, what is
+    /// unread on every socket has to be what the model says, byte for byte.
+    Schedule(Schedule),
     /// A simulated front-end signals a ring's kick eventfd.
     Kick(RingRef),
     /// A simulated back-end signals a ring's call eventfd.

@@ -1,11 +1,15 @@
 //! The peers of a scenario: who plays them, what they offer, how they answer.
 
-use schemars::JsonSchema;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
 use super::{Scenario, Serves};
+use crate::peer::sim::retry::Resends;
 use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
@@ -202,9 +206,9 @@ pub struct RetryDecl {
     /// Operations instead of a program: requests by name, with `!` if an ack is asked for.
     #[serde(default)]
     pub operations: Option<Vec<At<String>>>,
-    /// Re-sends: a number, or `unbounded`. Default 2.
+    /// Re-sends: a number up to 6, or `unbounded`. Default 2.
     #[serde(default)]
-    pub resends: Option<At<String>>,
+    pub resends: Option<At<ResendsDecl>>,
     /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
     #[serde(default)]
     pub capacity: Option<At<Num>>,
@@ -216,5 +220,41 @@ impl Scenario {
         let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
         // what is no dialect is reported where declarations are checked
         declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// How often a modelled endpoint sends a request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResendsDecl(pub Resends);
+
+impl<'de> Deserialize<'de> for ResendsDecl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = ResendsDecl;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a number up to 6, or unbounded")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ResendsDecl, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ResendsDecl, E> {
+                text.parse().map(ResendsDecl).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for ResendsDecl {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Resends".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 6}, {"const": "unbounded"}]})
     }
 }

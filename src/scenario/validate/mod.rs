@@ -9,6 +9,7 @@ mod messages;
 mod numbers;
 mod patterns;
 mod peers;
+mod schedule;
 mod steps;
 mod values;
 mod waits;
@@ -49,6 +50,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
     };
     cx.header();
     cx.declarations();
+    cx.model();
     cx.steps(&scenario.steps);
     cx.length(&scenario.steps);
     cx.checks(&scenario.check);

@@ -80,6 +80,7 @@ impl<'a> Cx<'a> {
             Step::HoldThread(hold) => self.hold_thread(hold, place),
             Step::UntilIdle(peer) => drop(self.actor(peer, "until_idle", None, Kinds::Process)),
             Step::Barrier(_) | Step::Release(_) | Step::UntilHeld(_) | Step::Await(_) | Step::Use(_) => {}
+            Step::Schedule(schedule) => self.schedule(schedule, place),
             Step::Replay(replay) => drop(self.actor(&replay.peer, "replay", None, Kinds::Simulated)),
             Step::Kick(ring) => drop(self.actor(&ring.from, "kick", FRONT, Kinds::Simulated)),
             Step::Call(ring) => drop(self.actor(&ring.from, "call", BACK, Kinds::Simulated)),
