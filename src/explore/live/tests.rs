@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::explore::Found;
+use crate::peer::catalogue::Catalogue;
 use crate::scenario::{Settings, load_str};
-use crate::suite::environment::{Options as Around, environment};
 
 /// The device is reset by one strand while another asks for its status. By default it asks first, and the check holds
 /// that it always does.
@@ -37,7 +37,15 @@ fn plan(text: &str) -> Plan {
 }
 
 fn around() -> Environment {
-    environment(&Around::default(), "vuh".into()).unwrap()
+    Environment {
+        catalogue: Catalogue::load(None, "vuh".into()).unwrap(),
+        frontend: None,
+        backend: None,
+        timeout_ms: None,
+        keep: None,
+        required: Vec::new(),
+        rerun: "vuh run".to_owned(),
+    }
 }
 
 fn options(live: Search, seed: u64) -> Options {
