@@ -219,6 +219,9 @@ impl Run<'_> {
             stream.queue(chunk, split);
         }
         self.flush(link, channel, to);
+        if self.timeline.is_recorded() {
+            self.converse.passed(link, channel, to);
+        }
     }
 
     fn end_sending(&mut self, link: LinkId, channel: Channel, to: Party) {

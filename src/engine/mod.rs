@@ -6,6 +6,7 @@
 //! and judges how it ended.
 
 mod control;
+mod converse;
 mod delivery;
 mod directory;
 mod drain;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Environment;
 use super::control::{Control, HoldState};
+use super::converse::Converse;
 use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
@@ -91,6 +92,7 @@ pub(super) struct Run<'a> {
     pub(super) watchers: Watchers,
     /// Where connections are let in while programs that are started elsewhere are recorded.
     pub(super) gate: Option<super::record::Gate>,
+    pub(super) converse: Converse,
     /// Signals that ask this process to stop end the run.
     pub(super) heeds_signals: bool,
     /// Who decides about the order of things, if somebody does.
@@ -155,6 +157,7 @@ impl<'a> Run<'a> {
             violation: None,
             watchers: Watchers::new(plan),
             gate: None,
+            converse: Converse::default(),
             heeds_signals: true,
             steering: None,
             stop: None,
@@ -187,6 +190,9 @@ impl<'a> Run<'a> {
 
     /// Waits for something to happen, takes it in, and returns.
     pub(super) fn wait_for_events(&mut self) -> Result<()> {
+        if self.converse() {
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut wake = self.next_deadline();
         if let Some((at, ..)) = self.timers.iter().min_by_key(|(at, ..)| *at) {

@@ -117,6 +117,9 @@ impl Run<'_> {
 
     /// Looks at the rings of a link, before something about it becomes known.
     pub(super) fn look(&mut self, link: LinkId) {
+        if !self.watchers.needs_looks() {
+            return;
+        }
         let now = self.clock.now();
         let alarms = own(self.watchers.oracle.look(link, now));
         self.watchers.alarms.extend(alarms);
