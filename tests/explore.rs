@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use vhost_user_harness::engine::steer::{Choice, Scheduler, steer};
+use vhost_user_harness::engine::steer::{Choice, Limits, Scheduler, steer};
 use vhost_user_harness::engine::{self, Environment, cast, obstacle};
 use vhost_user_harness::judge::verdict::Verdict;
 use vhost_user_harness::scenario::Plan;
@@ -49,7 +49,10 @@ fn without_interference_a_steered_run_is_a_run() -> Result<(), Box<dyn Error>> {
     assert!(plans.len() > 80, "{}", plans.len());
     let mut differ = BTreeMap::new();
     for plan in &plans {
-        let (plain, steered) = (engine::run(plan, &around), steer(plan, &around, &mut Dice(None), false));
+        let (plain, steered) = (
+            engine::run(plan, &around),
+            steer(plan, &around, &mut Dice(None), Limits::default()),
+        );
         if plain.verdict != steered.outcome.verdict {
             differ.insert(
                 &plan.id,
@@ -70,7 +73,7 @@ fn the_same_choices_make_the_same_timeline() -> Result<(), Box<dyn Error>> {
     for plan in &plans {
         let mut first = None;
         for seed in 0..SEEDS {
-            let run = || steer(plan, &around, &mut Dice(Some(seed)), false);
+            let run = || steer(plan, &around, &mut Dice(Some(seed)), Limits::default());
             let (one, two) = (run(), run());
             assert_eq!(
                 one.timeline.join("\n"),

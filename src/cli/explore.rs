@@ -39,6 +39,9 @@ pub(super) struct Args {
     /// Real programs: kill one of them at some moment; whoever is left must not fall
     #[arg(long)]
     kill: bool,
+    /// Real programs: stop threads as well where they are told of something else than a kick, a call or an error
+    #[arg(long)]
+    every_wake: bool,
     /// Real programs: schedules to run at the same time [default: the number of CPUs]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX as i64))]
     jobs: Option<u16>,
@@ -116,6 +119,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         live: args.search.map_or(Search::Random, Search::from),
         bound: args.bound,
         kill: args.kill,
+        every_wake: args.every_wake,
         jobs: args.jobs.unwrap_or_else(|| u16::try_from(default_jobs()).unwrap_or(1)),
         schedules: args.schedules,
         seed: args.seed,
@@ -127,7 +131,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         reduce: args.reduce,
         symmetry: args.symmetry,
     };
-    let around = EnvironmentOptions {
+    let mut around = EnvironmentOptions {
         frontend: args.frontend.clone(),
         backend: args.backend.clone(),
         set: args.selection.settings(),
@@ -136,8 +140,11 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         require: std::env::var(REQUIRE_VARIABLE).unwrap_or_default(),
         ..EnvironmentOptions::default()
     };
-    let environment = environment::environment(&around, binary()?)?;
+    // before any scenario is read, so that a wrong peer is said first
+    environment::environment(&around, binary()?)?;
     let chosen = args.selection.load()?;
+    around.root.clone_from(&chosen.root);
+    let environment = environment::environment(&around, binary()?)?;
     if args.output.is_some() && chosen.plans.len() > 1 {
         return Err(usage("-o takes what is found in one scenario; several were chosen").into());
     }

@@ -27,6 +27,8 @@ pub struct Options {
     pub bound: Option<u32>,
     /// Processes may be killed at any time.
     pub kill: bool,
+    /// Threads are stopped wherever they are told of something, not only of what crosses the link.
+    pub every_wake: bool,
     /// Schedules of real programs that are run at the same time.
     pub jobs: u16,
     /// Schedules to try, for random and PCT search, and runs of a real program at most.
@@ -56,6 +58,7 @@ impl Default for Options {
             live: Search::Random,
             bound: None,
             kill: false,
+            every_wake: false,
             jobs: 1,
             schedules: 200,
             seed: 1,

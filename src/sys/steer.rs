@@ -31,6 +31,26 @@ pub enum Told {
     Other,
 }
 
+/// What is worth a stop.
+#[derive(Debug, Clone, Copy)]
+pub enum Worth<'a> {
+    /// Whatever is not a connection.
+    Everything,
+    /// These eventfds, see [`eventfd_id`].
+    Events(&'a [u64]),
+}
+
+impl Worth<'_> {
+    fn has(self, told: Told) -> bool {
+        match (self, told) {
+            (_, Told::Socket) => false,
+            (Self::Everything, _) => true,
+            (Self::Events(events), Told::Event(id)) => events.contains(&id),
+            (Self::Events(_), Told::Other) => false,
+        }
+    }
+}
+
 /// A thread that is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
@@ -53,6 +73,8 @@ pub enum Rest {
     Asleep,
     /// The same, but the clock will wake one of them.
     Timed,
+    /// One of them only lets time pass, and will then go on by itself.
+    Pausing,
 }
 
 #[derive(Debug)]
@@ -98,11 +120,11 @@ impl Steered {
     ///
     /// # Errors
     /// A thread cannot be given orders.
-    pub fn attend(&mut self) -> io::Result<bool> {
+    pub fn attend(&mut self, worth: Worth) -> io::Result<bool> {
         let mut some = false;
         let mut at = 0;
         while at < self.traced.len() {
-            match self.attend_to(at) {
+            match self.attend_to(at, worth) {
                 Ok(moved) => {
                     some |= moved;
                     at += 1;
@@ -117,7 +139,7 @@ impl Steered {
         Ok(some)
     }
 
-    fn attend_to(&mut self, at: usize) -> nix::Result<bool> {
+    fn attend_to(&mut self, at: usize, worth: Worth) -> nix::Result<bool> {
         let pid = self.pid;
         let traced = &mut self.traced[at];
         let mut some = false;
@@ -134,7 +156,7 @@ impl Steered {
                     SyscallStop::Entry(entered) => traced.call = Some(entered),
                     SyscallStop::Exit(result) => {
                         if let Some(call) = traced.call.take()
-                            && let Some(told) = tidings(pid, &call, result)
+                            && let Some(told) = tidings(pid, &call, result, worth)
                         {
                             traced.state = State::Stopped(Stopped {
                                 tid: traced.tid.as_raw(),
@@ -189,6 +211,9 @@ impl Steered {
         if new {
             return Ok(Rest::Busy);
         }
+        if threads.iter().any(Thread::is_sleeping) {
+            return Ok(Rest::Pausing);
+        }
         let timed = threads
             .iter()
             .any(|thread| thread.is_timed() && !held.contains(&thread.tid));
@@ -198,7 +223,7 @@ impl Steered {
     /// Whether a thread waits for something else than its connection.
     fn is_worth_it(&self, thread: &Thread) -> bool {
         let Some(call) = thread.call else { return false };
-        if !matches!(call.wait(), Some(Wait::Epoll | Wait::Poll | Wait::Read)) {
+        if !matches!(call.wait(), Some(Wait::Epoll | Wait::Poll)) {
             return false;
         }
         let fds = call.waited_for(self.pid).unwrap_or_default();
@@ -263,8 +288,9 @@ impl Drop for Steered {
 }
 
 /// What a wait told, if that is worth a stop.
-fn tidings(pid: i32, call: &Call, result: i64) -> Option<Vec<Told>> {
-    if result <= 0 || !matches!(call.wait(), Some(Wait::Epoll | Wait::Poll | Wait::Read)) {
+fn tidings(pid: i32, call: &Call, result: i64, worth: Worth) -> Option<Vec<Told>> {
+    // an event that was waited for with epoll or poll is read afterwards, which tells nothing new
+    if result <= 0 || !matches!(call.wait(), Some(Wait::Epoll | Wait::Poll)) {
         return None;
     }
     let reported = call.reported(pid, result).unwrap_or_default();
@@ -276,11 +302,9 @@ fn tidings(pid: i32, call: &Call, result: i64) -> Option<Vec<Told>> {
             None => Told::Other,
         })
         .collect();
-    // an event that was waited for with poll is read afterwards, which tells nothing new
-    let again = call.wait() == Some(Wait::Read);
     told.sort_unstable();
     told.dedup();
-    (!again && told.iter().any(|told| *told != Told::Socket)).then_some(told)
+    told.iter().any(|told| worth.has(*told)).then_some(told)
 }
 
 fn look(pid: i32, tid: Pid) -> nix::Result<WaitStatus> {

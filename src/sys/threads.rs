@@ -179,6 +179,16 @@ pub struct Thread {
 }
 
 impl Thread {
+    /// Whether it does nothing but let time pass.
+    pub fn is_sleeping(&self) -> bool {
+        let sleeps = |call: Call| {
+            [libc::SYS_nanosleep, libc::SYS_clock_nanosleep]
+                .iter()
+                .any(|number| u64::try_from(*number) == Ok(call.number))
+        };
+        self.asleep && self.call.is_some_and(sleeps)
+    }
+
     /// Whether it sleeps in something that ends by the clock, whatever else happens.
     pub fn is_timed(&self) -> bool {
         self.asleep && self.call.is_some_and(|call| call.is_timed())

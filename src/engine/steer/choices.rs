@@ -11,7 +11,7 @@ use crate::link::signals::Relay;
 use crate::scenario::model::Step;
 use crate::scenario::span::Span;
 use crate::sys::steer::{Stopped, Told};
-use crate::sys::threads::{Wait, own_eventfd_id};
+use crate::sys::threads::Wait;
 use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::{Channel, Message, Party, Payload};
 
@@ -119,7 +119,7 @@ impl Run<'_> {
     /// What an eventfd that a peer waits for is there for.
     fn signal_of(&self, peer: PeerId, id: u64) -> Option<(SignalKind, u16)> {
         let link = &self.links[self.peers[peer.0].link?.0];
-        let is_it = |relay: &&Relay| own_eventfd_id(relay.sink()) == Some(id);
+        let is_it = |relay: &&Relay| relay.sink_id == Some(id);
         if let Some(relay) = link.relays.iter().find(is_it) {
             return Some((relay.kind, relay.ring));
         }
@@ -266,7 +266,7 @@ impl Run<'_> {
             return Vec::new();
         };
         let alive = |peer: &PeerId| self.peers[peer.0].child.as_ref().is_some_and(|c| c.exit().is_none());
-        let mayhem = steering.kills && !steering.killed;
+        let mayhem = steering.limits.kill && !steering.killed;
         let victims = (0..self.peers.len()).map(PeerId).filter(|peer| mayhem && alive(peer));
         victims
             .map(|peer| {

@@ -144,6 +144,15 @@ pub trait Scheduler {
     fn choose(&mut self, choices: &[Choice]) -> usize;
 }
 
+/// What may be chosen beyond the order of what happens anyway.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limits {
+    /// A process may be killed, once in a run.
+    pub kill: bool,
+    /// Threads stop wherever they are told of something, not only of a kick, a call or an error.
+    pub every_wake: bool,
+}
+
 /// What came of a steered run.
 #[derive(Debug)]
 pub struct SteeredRun {
@@ -156,15 +165,16 @@ pub struct SteeredRun {
 /// The part of a run that steers it.
 pub(super) struct Steering<'s> {
     scheduler: &'s mut dyn Scheduler,
-    /// Processes may be killed ...
-    kills: bool,
-    /// ... and one was: the script's expectations say nothing any more.
+    limits: Limits,
+    /// A process was killed: the script's expectations say nothing any more.
     killed: bool,
     /// The threads of each peer's process.
     processes: BTreeMap<PeerId, Steered>,
     /// How often each thing has happened.
     counts: BTreeMap<String, usize>,
     made: usize,
+    /// Until when threads that pause are waited for, by the clock.
+    patience: Moment,
     /// Timers that have fired since something else could happen.
     timers: usize,
     /// The track whose next step may begin.
@@ -182,14 +192,15 @@ impl fmt::Debug for Steering<'_> {
 }
 
 impl<'s> Steering<'s> {
-    fn new(scheduler: &'s mut dyn Scheduler, kills: bool) -> Self {
+    fn new(scheduler: &'s mut dyn Scheduler, limits: Limits) -> Self {
         Self {
             scheduler,
-            kills,
+            limits,
             killed: false,
             processes: BTreeMap::new(),
             counts: BTreeMap::new(),
             made: 0,
+            patience: Moment::default(),
             timers: 0,
             begins: None,
             stuck: Vec::new(),
@@ -250,10 +261,10 @@ pub fn steer<'a>(
     plan: &'a Plan,
     environment: &'a Environment,
     scheduler: &'a mut dyn Scheduler,
-    kills: bool,
+    limits: Limits,
 ) -> SteeredRun {
     let mut timeline = Vec::new();
     let keep = |full: &Timeline| timeline = full.lines();
-    let outcome = end::steered(plan, environment, Steering::new(scheduler, kills), keep);
+    let outcome = end::steered(plan, environment, Steering::new(scheduler, limits), keep);
     SteeredRun { outcome, timeline }
 }

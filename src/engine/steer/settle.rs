@@ -14,13 +14,16 @@ use crate::judge::verdict::FailKind;
 use crate::link::End;
 use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
+use crate::sys::clock::Moment;
 use crate::sys::poll::wait;
 use crate::sys::signal;
-use crate::sys::steer::{Rest, Steered};
+use crate::sys::steer::{Rest, Steered, Worth};
 use crate::trace::{EventKind, PeerId};
 
 /// Looks at a process that runs, after which the time between two is longer.
 const EAGER_LOOKS: u32 = 400;
+/// Pauses of a thread, after which it goes on by itself, that are waited for.
+const PAUSE_MS_MAX: u64 = 60;
 /// Between two looks then.
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
@@ -97,6 +100,10 @@ impl Run<'_> {
     }
 
     fn settle(&mut self) -> Result<Settled> {
+        let patience = self.clock.now().plus_ms(PAUSE_MS_MAX);
+        if let Some(steering) = &mut self.steering {
+            steering.patience = patience;
+        }
         let mut looks = 0;
         loop {
             self.relay();
@@ -171,9 +178,15 @@ impl Run<'_> {
         let Some(steering) = &mut self.steering else {
             return Ok(false);
         };
+        let relays = self.links.iter().flat_map(|link| link.relays.iter());
+        let signals: Vec<u64> = relays.filter_map(|relay| relay.sink_id).collect();
+        let worth = match steering.limits.every_wake {
+            true => Worth::Everything,
+            false => Worth::Events(&signals),
+        };
         let mut some = false;
         for process in steering.processes.values_mut() {
-            some |= process.attend().map_err(|error| refused(&error))?;
+            some |= process.attend(worth).map_err(|error| refused(&error))?;
         }
         Ok(some)
     }
@@ -200,6 +213,13 @@ impl Run<'_> {
             }
             match process.rest() {
                 Ok(Rest::Busy) => return Ok(None),
+                // what it does after a short pause belongs to what it has been doing
+                Ok(Rest::Pausing)
+                    if self.clock.now() < self.steering.as_ref().map_or(Moment::default(), |s| s.patience) =>
+                {
+                    return Ok(None);
+                }
+                Ok(Rest::Pausing) => all = Rest::Timed,
                 Ok(rest) => all = if rest == Rest::Timed { rest } else { all },
                 // its end comes as an event of its own
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -16,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ExploreError, Options, Report, Search};
-use crate::engine::steer::Kind;
+use crate::engine::steer::{Kind, Limits};
 use crate::engine::{self, Environment};
 use crate::scenario::Plan;
 use crate::sys::signal;
@@ -87,7 +87,10 @@ pub fn explore(plan: &Plan, environment: &Environment, options: &Options) -> Res
     let subject = Subject {
         plan,
         environment,
-        kill: options.kill,
+        limits: Limits {
+            kill: options.kill,
+            every_wake: options.every_wake,
+        },
     };
     if let Some(token) = &options.schedule {
         return replay(subject, token, options);

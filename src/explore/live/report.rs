@@ -117,7 +117,12 @@ pub(super) fn found(
 ) -> Report {
     let plan = subject.plan;
     let mut text = format!("{} ({}): schedule {number} fails\n", plan.id, cast(subject));
-    text.push_str(&failure(plan, &shrunk.ran.outcome));
+    text.push_str(&failure(plan, &ran.outcome));
+    if shrunk.ran.sign().is_none() {
+        text.push_str(
+            "it was run again and did not fail: something else than what is steered has a say, such as a clock\n",
+        );
+    }
     let (fails, of) = shrunk.confirmed;
     let departures = |count: usize| match count {
         1 => "1 choice".to_owned(),
@@ -135,12 +140,8 @@ pub(super) fn found(
     }
     text.push_str(&pair(shrunk));
     text.push_str(&runs(subject, shrunk));
-    let command = format!(
-        "vuh explore {}{} --schedule {}",
-        quoted(&plan.id),
-        peers(subject),
-        shrunk.token
-    );
+    let verb = subject.environment.rerun.replacen("vuh run", "vuh explore", 1);
+    let command = format!("{verb} {} --schedule {}", quoted(&plan.id), shrunk.token);
     text.push_str(&format!("run again:\n    {command}\n"));
     text.push_str(&match &script {
         Some(script) => format!(
@@ -163,7 +164,7 @@ pub(super) fn found(
             "found_at": number,
             "found": ran.trail.token().to_string(),
             "schedule": shrunk.token.to_string(),
-            "reason": shrunk.ran.outcome.reason,
+            "reason": ran.outcome.reason,
             "confirmed": [fails, of],
             "order": orders,
             "swapped_passes": shrunk.neighbour.is_some(),
@@ -187,17 +188,6 @@ fn cast(subject: Subject) -> String {
         .map(|(name, _, player)| format!("{name}: {player}"))
         .collect();
     parts.join(", ")
-}
-
-fn peers(subject: Subject) -> String {
-    let given = [
-        ("--frontend", &subject.environment.frontend),
-        ("--backend", &subject.environment.backend),
-    ];
-    let words = given
-        .into_iter()
-        .filter_map(|(option, peer)| Some(format!(" {option} {}", quoted(peer.as_ref()?))));
-    words.collect()
 }
 
 fn quoted(word: &str) -> String {

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::schedule::{Maker, Recorder, Trail, Wanted};
+use crate::engine::steer::Limits;
 use crate::engine::{self, Environment};
 use crate::judge::outcome::Outcome;
 use crate::judge::verdict::{FailKind, Verdict};
@@ -64,14 +65,14 @@ impl Ran {
 pub(super) struct Subject<'a> {
     pub(super) plan: &'a Plan,
     pub(super) environment: &'a Environment,
-    pub(super) kill: bool,
+    pub(super) limits: Limits,
 }
 
 impl Subject<'_> {
     /// One run.
     pub(super) fn run(self, wanted: Wanted) -> Ran {
         let mut recorder = Recorder::new(Maker::new(wanted));
-        let ran = engine::steer::steer(self.plan, self.environment, &mut recorder, self.kill);
+        let ran = engine::steer::steer(self.plan, self.environment, &mut recorder, self.limits);
         let misfit = recorder.inner.misfit.take().or_else(|| recorder.inner.unused());
         Ran {
             class: class(&ran.outcome),

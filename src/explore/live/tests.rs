@@ -148,7 +148,7 @@ fn one_seed_makes_the_same_run_byte_for_byte() {
     let subject = Subject {
         plan: &plan,
         environment: &around,
-        kill: false,
+        limits: Limits::default(),
     };
     for number in 0..40 {
         let wanted = || by_chance(&options(Search::Random, 9), &Trail::default(), number);
