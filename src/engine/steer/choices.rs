@@ -79,19 +79,18 @@ impl Run<'_> {
         let mut kick = None;
         let mut words = Vec::new();
         for told in &stopped.told {
-            words.push(match told {
-                Told::Event(id) => match self.signal_of(peer, *id) {
-                    Some((kind, ring)) => {
-                        if kind == SignalKind::Kick {
-                            kick = Some(ring);
-                        }
-                        format!("the {kind} of ring {ring}")
-                    }
-                    None => "an event of its own".to_owned(),
-                },
-                Told::Socket => "the socket".to_owned(),
-                Told::Other => "something else".to_owned(),
-            });
+            if let Told::Event(id) = told
+                && let Some((kind, ring)) = self.signal_of(peer, *id)
+            {
+                if kind == SignalKind::Kick {
+                    kick = Some(ring);
+                }
+                words.push(format!("the {kind} of ring {ring}"));
+            }
+        }
+        if words.is_empty() {
+            // what else there was is not always the same
+            words.push("something of its own".to_owned());
         }
         Choice {
             name: format!(

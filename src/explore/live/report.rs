@@ -14,9 +14,9 @@ use crate::judge::outcome::Outcome;
 use crate::scenario::{Plan, RenderStyle};
 
 /// Events shown before the two that matter, and after them.
-const SHOWN_BEFORE: usize = 12;
-const SHOWN_AFTER: usize = 12;
-/// Room for what an event is called.
+const SHOWN_BEFORE: usize = 4;
+const SHOWN_AFTER: usize = 8;
+/// Room for a peer's name and line.
 const PEER_WIDTH: usize = 14;
 
 /// It cannot be explored here.
