@@ -11,7 +11,7 @@ use super::run::Run;
 use crate::link::{Cargo, Chunk, End, Parcel, Stream, Transit};
 use crate::scenario::Diagnostic;
 use crate::sys::fd::{FdType, duplicate, fd_type, socket_pair};
-use crate::trace::{LinkId, Meddling, Seq};
+use crate::trace::{LinkId, Meddling, PeerId, Seq};
 use crate::wire::{Channel, Message, Party, id};
 
 impl Run<'_> {
@@ -201,16 +201,16 @@ impl Run<'_> {
 
     /// Gives a message to a simulated peer.
     fn deliver_here(&mut self, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
-        match &mut self.peers[peer].sim {
-            Sim::Front(front) => {
-                if front.message(&message, fds)
-                    && let Some(seq) = seq
-                {
-                    self.claimed.insert(seq);
-                }
+        let is_own = self.with_rings(PeerId(peer), |sim| match sim {
+            Sim::Front(front) => front.message(&message, fds),
+            Sim::Back(back) => {
+                back.message(message, fds);
+                false
             }
-            Sim::Back(back) => back.message(message, fds),
-            Sim::None => {}
+            Sim::None => false,
+        });
+        if let (true, Some(seq)) = (is_own, seq) {
+            self.claimed.insert(seq);
         }
     }
 

@@ -233,6 +233,7 @@ impl Run<'_> {
                     }
                 }
                 Check::Marks(marks) => self.check_marks(marks)?,
+                Check::Rate(rate) => self.check_rate(rate, span)?,
                 // what a process writes while it ends counts as well
                 Check::Stderr(_) => {}
             }
@@ -302,6 +303,7 @@ impl Run<'_> {
         // a thread that is held could not end
         self.threads.clear();
         self.let_all_go();
+        self.traffic.clear();
         self.hang_up();
         if !judge {
             self.kill_processes();
@@ -446,7 +448,7 @@ impl Run<'_> {
                 outcome.verdict = Verdict::Unsupported;
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
-            StopKind::Interrupted | StopKind::OutOfTime => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Interrupted | StopKind::OutOfTime | StopKind::Noise => outcome.verdict = Verdict::Inconclusive,
             StopKind::Insane => {
                 outcome.verdict = Verdict::Inconclusive;
                 let why = stop.diagnostic.one_line(&self.plan.sources);

@@ -19,6 +19,8 @@ pub(super) enum StopKind {
     Interrupted,
     /// The clock ended it while something still went on.
     OutOfTime,
+    /// What was measured scatters too much to say anything.
+    Noise,
     /// What had to work for the case to mean something did not.
     Insane,
 }

@@ -26,6 +26,7 @@ mod stand;
 pub mod steer;
 mod steps;
 mod tracks;
+mod traffic;
 mod watch;
 
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
 use super::steps::ThreadHold;
 use super::tracks::Track;
+use super::traffic::Traffic;
 use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
 use crate::judge::verdict::FailKind;
@@ -90,6 +91,8 @@ pub(super) struct Run<'a> {
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) watchers: Watchers,
+    /// Deliveries that run while the script goes on.
+    pub(super) traffic: Traffic,
     /// Where connections are let in while programs that are started elsewhere are recorded.
     pub(super) gate: Option<super::record::Gate>,
     pub(super) converse: Converse,
@@ -111,6 +114,7 @@ pub(super) enum Token {
     Call(PeerId, u16),
     Signal(LinkId, u64),
     Thread(usize),
+    Pump(usize, usize, usize),
     Gate,
     Interrupt,
     Save,
@@ -156,6 +160,7 @@ impl<'a> Run<'a> {
             modelled_ends: Default::default(),
             violation: None,
             watchers: Watchers::new(plan),
+            traffic: Traffic::default(),
             gate: None,
             converse: Converse::default(),
             heeds_signals: true,
@@ -173,6 +178,11 @@ impl<'a> Run<'a> {
             self.relay();
             self.check_always()?;
             let moved = self.advance_tracks()?;
+            if self.tracks[0].is_done() && !self.end_traffic() {
+                self.wait_for_events()?;
+                self.check_limit()?;
+                continue;
+            }
             if self.tracks[0].is_done() {
                 self.relay();
                 self.check_always()?;
@@ -207,6 +217,9 @@ impl<'a> Run<'a> {
         }
         if self.looks_at_threads() {
             wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
+        }
+        if let Some(at) = self.traffic.next_look(now) {
+            wake = wake.min(at);
         }
         if let Some(at) = self.next_admission() {
             wake = wake.min(at);
@@ -274,6 +287,7 @@ impl<'a> Run<'a> {
             Token::Call(peer, ring) => self.take_call(peer, ring),
             Token::Signal(link, id) => drop(self.take_signal(link, id)),
             Token::Thread(at) => self.thread_changed(at),
+            Token::Pump(at, group, station) => self.traffic.take_notice((at, group, station)),
             Token::Save => {
                 signal::take_save();
                 self.timeline.save_recording();
@@ -338,6 +352,9 @@ impl<'a> Run<'a> {
         for (at, hold) in self.threads.iter().enumerate() {
             add(hold.thread.changed(), true, false, Token::Thread(at));
         }
+        for (at, group, station, fd) in self.traffic.notices() {
+            add(fd, true, false, Token::Pump(at, group, station));
+        }
         if let Some(gate) = &self.gate
             && self.has_room()
         {
@@ -360,6 +377,7 @@ impl<'a> Run<'a> {
             return Err(stop);
         }
         self.check_watchers()?;
+        self.tend_traffic()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));
@@ -474,6 +492,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
+        huge_pages: spec.huge_pages,
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
         answers: spec.answers.clone(),

@@ -25,6 +25,8 @@ use crate::trace::{PeerId, Timeline};
 const CHOICES_MAX: usize = 20_000;
 /// Timers that fire one after the other, with nothing else to happen, until that counts as nothing.
 const TIMERS_MAX: usize = 500;
+/// What a run may take beyond its limit: many of them on a machine that is busy must not say less than one.
+const BUSY_MS_MAX: u64 = 30_000;
 /// Virtual time that passes with every choice.
 const TICK_NS: u64 = 1_000_000;
 
@@ -240,6 +242,8 @@ impl<'a> Run<'a> {
     pub(super) fn begin_steering(&mut self, steering: Option<Steering<'a>>) {
         if let Some(steering) = &steering {
             self.timeline.set_now(steering.now());
+            // nothing is waited for here, so it only ends what goes on and on
+            self.deadline = self.deadline.plus_ms(BUSY_MS_MAX);
         }
         self.steering = steering;
     }

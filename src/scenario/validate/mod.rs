@@ -11,6 +11,7 @@ mod patterns;
 mod peers;
 mod schedule;
 mod steps;
+mod traffic;
 mod values;
 mod waits;
 
@@ -50,6 +51,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
     };
     cx.header();
     cx.declarations();
+    cx.slowed();
     cx.model();
     cx.steps(&scenario.steps);
     cx.length(&scenario.steps);
