@@ -29,7 +29,7 @@ use crate::scenario::scalar::{Duration, Node};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
-use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::Party;
 
 use control::signal_kind;
@@ -214,7 +214,10 @@ impl<'a> Run<'a> {
                 let link = self.link_between(front, back);
                 self.begin_connection(link, span)?;
                 let relay = connect.relay.iter().map(|kind| signal_kind(kind.value));
-                self.links[link.0].relays.wanted = relay.collect();
+                self.links[link.0].relays.wanted = match self.steering {
+                    Some(_) => vec![SignalKind::Kick, SignalKind::Call, SignalKind::Error],
+                    None => relay.collect(),
+                };
                 self.make_room(link, connect.room.as_ref())?;
                 return Ok(Waiting::Connection(link));
             }
