@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::sigbus::GuardedMap;
 
+/// Bytes of a cache line, of all machines that matter here.
+const LINE_BYTES: usize = 64;
+
 /// A range of a mapping, which stays mapped as long as this lives.
 #[derive(Debug, Clone)]
 pub struct SharedView {
@@ -312,24 +315,39 @@ impl<'m> Place<'m> {
     loose!(get_u32, set_u32, u32);
     loose!(get_u64, set_u64, u64);
 
-    /// Asks for the first cache line, which will be read.
+    /// Asks for the cache lines it begins with, which will be read: a copy that follows later does not wait for each. Lines
+    /// behind those are left to the processor, which sees where it goes.
     #[inline(always)]
     pub fn prefetch_read(self) {
         prefetch_read(self.start.as_ptr());
-    }
-
-    /// Asks for the cache line of byte `at`, which will be read; past the end nothing happens.
-    #[inline(always)]
-    pub fn prefetch_read_at(self, at: usize) {
-        if at < self.len() {
-            prefetch_read(self.start.as_ptr().wrapping_add(at));
+        if let Some(line) = self.second_line() {
+            prefetch_read(line);
         }
     }
 
-    /// Asks for the first cache line, which will be written.
+    /// The same for a piece that will be written.
     #[inline(always)]
     pub fn prefetch_write(self) {
         prefetch_write(self.start.as_ptr());
+        if let Some(line) = self.second_line() {
+            prefetch_write(line);
+        }
+    }
+
+    /// The same for a buffer that begins with a header which is likely to stand there already: its line is taken away from
+    /// the other side only if it is written indeed.
+    #[inline(always)]
+    pub fn prefetch_header_and_write(self) {
+        prefetch_read(self.start.as_ptr());
+        if let Some(line) = self.second_line() {
+            prefetch_write(line);
+        }
+    }
+
+    #[inline(always)]
+    fn second_line(self) -> Option<*const u8> {
+        let start = self.start.as_ptr();
+        (self.len() > LINE_BYTES - start.addr() % LINE_BYTES).then(|| start.wrapping_add(LINE_BYTES).cast_const())
     }
 
     #[inline(always)]
@@ -352,9 +370,10 @@ fn prefetch_read(at: *const u8) {
 #[inline(always)]
 fn prefetch_write(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults, whatever the address.
+    // not the intrinsic: without a target feature it is compiled as one for reading, and the line has to be fetched again
+    // SAFETY: a prefetch never faults, whatever the address; where the processor does not know it, it does nothing.
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(at.cast());
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;

@@ -11,6 +11,7 @@ use super::mark::Mark;
 use super::rule::{Sight, Standing};
 use super::{Ground, Sink};
 use crate::memory::{GuestAccess, MemoryError};
+use crate::ring::packed::DESC_F_WRITE;
 use crate::ring::{QUEUE_SIZE_MAX, RingError};
 
 const AVAIL: u16 = 1 << 7;
@@ -219,6 +220,9 @@ impl Packed {
             let Some(held) = self.out.remove(&id) else {
                 return self.take_stranger(ground, sink, id, length);
             };
+            // without WRITE the length is no length (virtio 1.3, 2.8.5): DPDK leaves there what the driver wrote
+            let told = self.flags(mem, self.used)? & DESC_F_WRITE != 0 || held.chain.writable > 0;
+            let length = if told { length } else { 0 };
             sink.mark(Mark::ChainReturned);
             sink.mark(Mark::LengthJudged);
             if !sink.has(Mark::OutOfOrder) && self.out.values().any(|other| other.order < held.order) {

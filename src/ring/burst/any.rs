@@ -1,6 +1,6 @@
 //! A ring of either kind, for callers that learn it at run time. It costs one branch a call.
 
-use crate::memory::Reach;
+use crate::memory::{GuestAccess, Reach};
 use crate::ring::{Buffer, PackedLayout, RingError, SplitLayout};
 use crate::sys::shared::Place;
 
@@ -31,6 +31,14 @@ impl Layout {
         match self {
             Self::Split(layout) => (layout.desc, layout.avail, layout.used),
             Self::Packed(layout) => (layout.ring, layout.driver_event, layout.device_event),
+        }
+    }
+
+    /// Checks size and alignment, and that each part lies in one region.
+    pub fn check(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
+        match self {
+            Self::Split(layout) => layout.check(mem),
+            Self::Packed(layout) => layout.check(mem),
         }
     }
 

@@ -101,6 +101,12 @@ impl<'m> Chains<'m> {
 
     #[inline(always)]
     pub(super) fn push_single(&mut self, ticket: Ticket, place: Place<'m>, writable: bool) {
+        // asked for now, so that the whole burst is on its way when the first is looked at
+        if writable {
+            place.prefetch_header_and_write();
+        } else {
+            place.prefetch_read();
+        }
         let first = self.places.len() as u32;
         self.places.push(place);
         self.entries.push(Entry {

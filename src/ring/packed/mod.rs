@@ -1,5 +1,8 @@
 //! Packed rings: one ring of descriptors, which both sides write (virtio 1.3, section 2.8).
 
+pub mod device;
+pub mod driver;
+
 use super::split::event_passed;
 
 /// The buffer continues in the next descriptor.

@@ -299,7 +299,7 @@ pub(crate) fn indirect_count(desc: &Descriptor, head: u16, ring: u16) -> Result<
     Ok(count)
 }
 
-fn read_descriptor(mem: &dyn GuestAccess, at: u64) -> Result<Descriptor, RingError> {
+pub(crate) fn read_descriptor(mem: &dyn GuestAccess, at: u64) -> Result<Descriptor, RingError> {
     let mut raw = [0; Descriptor::BYTES];
     mem.read(at, &mut raw)?;
     Ok(Descriptor::from_bytes(&raw))

@@ -207,6 +207,9 @@ impl PackedDriver {
             Some(slot) => *slot,
             None => return Err(self.wrong(RingError::UnknownHead { id: u32::from(id) })),
         };
+        // without WRITE the length means nothing, and DPDK leaves there what was; QEMU writes it and never sets WRITE
+        let is_told = flags_of(seen) & DESC_F_WRITE != 0 || slot.writable > 0;
+        let len = if is_told { len } else { 0 };
         if slot.state != State::Out || self.is_unpublished(slot.order) {
             return Err(self.wrong(match slot.state {
                 State::Out => RingError::NotPublished { head: id },

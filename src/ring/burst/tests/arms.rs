@@ -234,3 +234,76 @@ impl DeviceArm for VirtioQueue {
         self.queue.needs_notification(&self.memory).unwrap()
     }
 }
+
+/// The chain-by-chain driver of a packed ring.
+pub(super) struct SlowPacked {
+    pub(super) driver: ring::PackedDriver,
+    pub(super) memory: Arc<GuestMemory>,
+    pub(super) tokens: Vec<(HeadIndex, u32)>,
+}
+
+impl DriverArm for SlowPacked {
+    fn add(&mut self, token: u32, chain: &[Buffer], indirect: bool) -> bool {
+        let added = match indirect {
+            true => self.driver.add_indirect(&*self.memory, chain, table_of(token)),
+            false => self.driver.add(&*self.memory, chain),
+        };
+        if let Ok(head) = added {
+            self.tokens.push((head, token));
+        }
+        added.is_ok()
+    }
+
+    fn publish(&mut self) {
+        self.driver.publish(&*self.memory).unwrap();
+    }
+
+    fn reap(&mut self) -> Vec<(u32, u32)> {
+        let used = std::iter::from_fn(|| self.driver.poll_used(&*self.memory).unwrap()).collect::<Vec<_>>();
+        let mut token = |head| {
+            let at = self.tokens.iter().position(|(there, _)| *there == head).unwrap();
+            self.tokens.remove(at).1
+        };
+        used.iter().map(|used| (token(used.head), used.len)).collect()
+    }
+
+    fn needs_kick(&mut self) -> bool {
+        self.driver.needs_kick(&*self.memory).unwrap()
+    }
+}
+
+/// The chain-by-chain device of a packed ring.
+pub(super) struct SlowPackedDevice {
+    pub(super) device: ring::PackedDevice,
+    pub(super) table: RegionTable,
+    pub(super) taken: Vec<(u16, u16)>,
+}
+
+impl DeviceArm for SlowPackedDevice {
+    fn take(&mut self, limit: usize) -> Vec<Seen> {
+        let pop = |_| self.device.pop(&self.table).unwrap();
+        let chains = (0..limit).map_while(pop).collect::<Vec<_>>();
+        self.taken
+            .extend(chains.iter().map(|taken| (taken.chain.head, taken.descriptors)));
+        chains
+            .into_iter()
+            .map(|taken| Seen {
+                id: taken.chain.head,
+                readable: taken.chain.readable,
+                writable: taken.chain.writable,
+            })
+            .collect()
+    }
+
+    fn give(&mut self, returned: &[(u16, u32)]) {
+        for (id, len) in returned {
+            let at = self.taken.iter().position(|(taken, _)| taken == id).unwrap();
+            let (_, descriptors) = self.taken.swap_remove(at);
+            self.device.push(&self.table, *id, descriptors, *len).unwrap();
+        }
+    }
+
+    fn needs_call(&mut self) -> bool {
+        self.device.needs_call(&self.table).unwrap()
+    }
+}

@@ -1,0 +1,329 @@
+//! The harness's side of a ring on a thread of its own: a source that fills it or a sink that verifies what comes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use vhost_user_harness::memory::Reach;
+use vhost_user_harness::peer::bare::{self, BareFront, BareRing};
+use vhost_user_harness::ring::Buffer;
+use vhost_user_harness::ring::burst::{Chains, Device, DeviceRing, Done, Driver, DriverRing};
+use vhost_user_harness::traffic::{sink::Sink, sizes::Sizes, source::Source};
+
+use super::Rings;
+
+const HEADER: usize = 12;
+const BURST: usize = 32;
+/// num_buffers of a header, behind two bytes that are zero.
+const ONE_BUFFER: u32 = 1 << 16;
+
+/// One ring, with what it sends or how it verifies.
+pub(super) struct Lane<R> {
+    ring: R,
+    reach: Reach,
+    work: Work,
+    /// Where buffers are, bytes of each, and the next to use.
+    buffers: (u64, u32, u32),
+    scratch: Vec<u8>,
+}
+
+enum Work {
+    Source(Source),
+    Sink(Sink),
+}
+
+/// What either side can do with its rings.
+pub(super) trait Side: Send + 'static {
+    fn step(lane: &mut Lane<Self>) -> usize
+    where
+        Self: Sized;
+}
+
+pub(super) struct Running<R> {
+    thread: JoinHandle<Lane<R>>,
+    stop: Arc<AtomicBool>,
+    moved: Arc<AtomicU64>,
+}
+
+impl<R: Side> Running<R> {
+    pub(super) fn start(mut lane: Lane<R>, cpu: usize) -> Self {
+        let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (theirs, count) = (Arc::clone(&stop), Arc::clone(&moved));
+        let thread = std::thread::spawn(move || {
+            pin(cpu);
+            let mut total = 0;
+            while !theirs.load(Ordering::Relaxed) {
+                let now = R::step(&mut lane);
+                if now > 0 {
+                    total += now as u64;
+                    count.store(total, Ordering::Relaxed);
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+            lane
+        });
+        Self { thread, stop, moved }
+    }
+
+    /// Ends it; gives the lane back and what it has moved since it was made.
+    pub(super) fn end(self) -> (Lane<R>, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let lane = self.thread.join().expect("a lane does not fail");
+        let total = match &lane.work {
+            Work::Source(source) => source.made(),
+            Work::Sink(sink) => {
+                let tally = sink.tally(&[]);
+                assert!(tally.is_clean(), "{:?}", tally.findings);
+                tally.frames
+            }
+        };
+        (lane, total)
+    }
+}
+
+impl<R> Running<R> {
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has stopped by itself, which it does only when something is wrong.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+fn pin(cpu: usize) {
+    let thread = std::fs::read_link("/proc/thread-self").expect("proc");
+    let thread = thread.file_name().expect("a number").to_string_lossy().into_owned();
+    let done = std::process::Command::new("taskset")
+        .args(["-pc", &cpu.to_string(), &thread])
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(done.is_ok_and(|status| status.success()), "taskset is there");
+}
+
+fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work) -> Lane<R> {
+    Lane {
+        ring,
+        reach: reach.clone(),
+        work,
+        buffers,
+        scratch: vec![0; 0x4000],
+    }
+}
+
+/// Both rings of a front-end, which has its receive buffers out.
+pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
+    let reach = front.memory.reach();
+    let stride = (bytes + HEADER).next_multiple_of(64) as u32 + 64;
+    let driver = |ring: &BareRing| {
+        Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
+    };
+    // a frame begins where a cache line does, and its header before it
+    let at = front.buffers() + 64 - HEADER as u64;
+    let mut receive = driver(&front.rings[0]);
+    for token in 0..u32::from(receive.size()) {
+        let buffer = Buffer::writable(at + u64::from(token * stride), stride);
+        receive.add(token, buffer).expect("the ring is empty");
+    }
+    receive.refuse_calls();
+    receive.publish();
+    let mut transmit = driver(&front.rings[1]);
+    transmit.refuse_calls();
+    Rings {
+        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Sink::new(&[1]))),
+        transmit: lane(
+            transmit,
+            &reach,
+            (at + (4 << 20), stride, 0),
+            Work::Source(Source::new(0, Sizes::fixed(bytes as u64).expect("a size"))),
+        ),
+    }
+}
+
+/// Both rings of a back-end: it receives what the front-end transmits.
+pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, bytes: usize) -> Rings<Device> {
+    let device = |ring: &BareRing| {
+        let mut device = Device::start(ring.layout, ring.base, reach, bare::options(features)).expect("in memory");
+        device.refuse_kicks();
+        device
+    };
+    let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
+    Rings {
+        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source)),
+        receive: lane(device(&rings[1]), reach, (0, 0, 0), Work::Sink(Sink::new(&[0]))),
+    }
+}
+
+impl Side for Driver {
+    fn step(lane: &mut Lane<Self>) -> usize {
+        let Lane {
+            ring,
+            reach,
+            work,
+            buffers,
+            scratch,
+            ..
+        } = lane;
+        match ring {
+            Driver::Split(ring) => drive(ring, reach, work, buffers, scratch),
+            Driver::Packed(ring) => drive(ring, reach, work, buffers, scratch),
+        }
+    }
+}
+
+fn drive<R: DriverRing>(
+    ring: &mut R,
+    reach: &Reach,
+    work: &mut Work,
+    (at, stride, next): &mut (u64, u32, u32),
+    scratch: &mut [u8],
+) -> usize {
+    let mut done = [Done::default(); BURST];
+    match work {
+        Work::Source(source) => {
+            while ring.reap(&mut done).expect("the device keeps the rules") == BURST {}
+            let count = usize::from(ring.free()).min(BURST);
+            if count < BURST {
+                // the ring is full: looking again and again would only take the index away from who writes it
+                (0..64).for_each(|_| std::hint::spin_loop());
+                return 0;
+            }
+            let size = u32::from(ring.size());
+            let after = |token: u32| if token + 1 == size { 0 } else { token + 1 };
+            let mut token = *next;
+            for _ in 0..count {
+                if let Some(frame) = reach.place(*at + u64::from(token * *stride) + HEADER as u64, 64) {
+                    frame.prefetch_write();
+                }
+                token = after(token);
+            }
+            for _ in 0..count {
+                let token = *next;
+                *next = after(token);
+                let address = *at + u64::from(token * *stride);
+                let len = source.fill(scratch, 0);
+                let place = reach.place(address, (HEADER + len) as u32).expect("it is in memory");
+                // the header is zero, which it was when memory was made
+                place.copy_in(HEADER, &scratch[..len]);
+                ring.add(token, Buffer::readable(address, (HEADER + len) as u32))
+                    .expect("it is free");
+            }
+            ring.publish();
+            count
+        }
+        Work::Sink(sink) => {
+            let count = ring.reap(&mut done).expect("the device keeps the rules");
+            for done in &done[..count] {
+                if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
+                    place.prefetch_read();
+                }
+            }
+            for done in &done[..count] {
+                let address = *at + u64::from(done.token * *stride);
+                let place = reach.place(address, done.len).expect("it is in memory");
+                let len = place.copy_out(HEADER, scratch);
+                sink.take(&scratch[..len], 0);
+                ring.add(done.token, Buffer::writable(address, *stride))
+                    .expect("it was returned");
+            }
+            if count > 0 {
+                ring.publish();
+            }
+            count
+        }
+    }
+}
+
+impl Side for Device {
+    fn step(lane: &mut Lane<Self>) -> usize {
+        let Lane {
+            ring,
+            reach,
+            work,
+            scratch,
+            ..
+        } = lane;
+        match ring {
+            Device::Split(ring) => serve(ring, reach, work, scratch),
+            Device::Packed(ring) => serve(ring, reach, work, scratch),
+        }
+    }
+}
+
+fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &mut [u8]) -> usize {
+    let mut chains = Chains::new();
+    // a burst at a time until there is nothing, so that the list above is made seldom
+    let mut moved = 0;
+    for _ in 0..256 {
+        let count = ring
+            .take(reach, &mut chains, BURST)
+            .expect("the driver keeps the rules");
+        if count == 0 {
+            break;
+        }
+        match work {
+            Work::Source(source) => {
+                for chain in chains.iter() {
+                    let len = source.fill(&mut scratch[HEADER..], 0) + HEADER;
+                    scratch[10] = 1;
+                    let room = chain
+                        .writable
+                        .first()
+                        .map_or(0, |place| place.copy_in(0, &scratch[..len]));
+                    assert_eq!(room, len, "a frame fits into one buffer");
+                    ring.give(chain.ticket, len as u32);
+                }
+            }
+            Work::Sink(sink) => {
+                for chain in chains.iter() {
+                    let mut len = 0;
+                    match chain.readable {
+                        [place] => len = place.copy_out(HEADER, scratch),
+                        places => {
+                            // a header of its own, or one that goes on in the next buffer
+                            let mut skip = HEADER;
+                            for place in places {
+                                len += place.copy_out(skip.min(place.len()), &mut scratch[len..]);
+                                skip -= skip.min(place.len());
+                            }
+                        }
+                    }
+                    sink.take(&scratch[..len], 0);
+                    ring.give(chain.ticket, 0);
+                }
+            }
+        }
+        ring.flush();
+        moved += count;
+    }
+    moved
+}
+
+/// Nanoseconds in which a cache line goes from one processor to another and back: what all rates here depend on.
+pub(super) fn line_round_trip(one: usize, other: usize) -> f64 {
+    const TRIPS: u64 = 20_000;
+    let ball = Arc::new(AtomicU64::new(0));
+    let theirs = Arc::clone(&ball);
+    let play = move |ball: &AtomicU64, mine: u64| {
+        for trip in 0..TRIPS {
+            while ball.load(Ordering::Acquire) != 2 * trip + mine {
+                std::hint::spin_loop();
+            }
+            ball.store(2 * trip + mine + 1, Ordering::Release);
+        }
+    };
+    let answering = std::thread::spawn(move || {
+        pin(other);
+        play(&theirs, 1);
+    });
+    let asking = std::thread::spawn(move || {
+        pin(one);
+        let begun = std::time::Instant::now();
+        play(&ball, 0);
+        begun.elapsed().as_nanos() as f64 / TRIPS as f64
+    });
+    answering.join().expect("it ends");
+    asking.join().expect("it ends")
+}
