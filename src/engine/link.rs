@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) channel_end: Option<OwnedFd>,
     /// The kernel's numbers of the rings' kick eventfds, as SET_VRING_KICK brought them.
     pub(super) kicks: BTreeMap<u8, u64>,
+    /// The socket of a vhost-pci server on which it is to be made; its first if none is named.
+    pub(super) pci_socket: Option<String>,
     /// XEN_MMAP is negotiated, which changes the layout of regions.
     pub(super) xen: bool,
 }
@@ -42,6 +44,7 @@ impl Link {
             awaited: false,
             channel_end: None,
             kicks: BTreeMap::new(),
+            pci_socket: None,
             xen: false,
         }
     }

@@ -9,6 +9,7 @@ use crate::peer::qemu::{CommandId, Completion, Outcome, QemuError, QemuHandle, Q
 use crate::peer::sim::Output;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
+use crate::peer::sim::pci::PciServer;
 use crate::sys::child::Child;
 use crate::trace::LinkId;
 
@@ -18,6 +19,8 @@ pub(super) enum Sim {
     None,
     Front(Box<SimFront>),
     Back(Box<SimBack>),
+    /// It has many connections.
+    Server(Box<PciServer>),
 }
 
 impl Sim {
@@ -35,11 +38,16 @@ impl Sim {
         }
     }
 
-    pub(super) fn next_output(&mut self) -> Option<Output> {
+    /// What it wants done next; a server says on which of its links.
+    pub(super) fn next_output(&mut self) -> Option<(Option<LinkId>, Output)> {
         match self {
             Sim::None => None,
-            Sim::Front(front) => front.next_output(),
-            Sim::Back(back) => back.next_output(),
+            Sim::Front(front) => front.next_output().map(|output| (None, output)),
+            Sim::Back(back) => back.next_output().map(|output| (None, output)),
+            Sim::Server(server) => {
+                let (conn, output) = server.next_output()?;
+                Some((conn.map(LinkId), output))
+            }
         }
     }
 }

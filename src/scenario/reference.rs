@@ -20,6 +20,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
     ("RetryDecl", "Retry"),
+    ("PciDecl", "vhost-pci peer"),
     ("ExitRule", "Exit rule"),
     ("ExpectedFail", "Expected fail"),
     ("Parameter", "Parameter"),
@@ -62,6 +63,7 @@ pub fn reference_markdown() -> String {
         "Answer",
         "HeaderDecl",
         "RetryDecl",
+        "PciDecl",
         "ExitRule",
     ] {
         page.section(3, name);

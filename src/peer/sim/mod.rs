@@ -4,10 +4,12 @@
 pub mod answer;
 pub mod back;
 pub mod front;
+pub mod pci;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::trace::DeviceNote;
 use crate::wire::{Channel, Message};
 
 /// What a simulated peer wants done.
@@ -42,6 +44,8 @@ pub enum Output {
     Fault(String),
     /// Data crossed shared memory.
     Data(String),
+    /// Something happened to a vhost-pci device.
+    Device(DeviceNote),
 }
 
 /// A message on its way out.

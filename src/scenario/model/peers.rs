@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
-use super::Scenario;
+use super::{PciDecl, Scenario};
 use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
@@ -76,6 +76,9 @@ pub struct PeerDecl {
     /// The peer is a modelled endpoint with a policy for requests that cross; both of a scenario are, or none.
     #[serde(default)]
     pub retry: Option<At<RetryDecl>>,
+    /// What it is in vhost-pci.
+    #[serde(default)]
+    pub pci: Option<PciDecl>,
     /// How the process must end. Default: alive until the harness stops it, then a clean end.
     #[serde(default)]
     pub exit: Option<ExitRule>,

@@ -7,6 +7,7 @@ mod flow;
 mod messages;
 mod numbers;
 mod patterns;
+mod pci;
 mod peers;
 mod steps;
 mod values;

@@ -83,6 +83,8 @@ pub(super) fn print(header: &Header, event: &Event) -> Option<String> {
         }
         EventKind::Qmp { name } => line.from(None).field("event", &bounded(name)),
         EventKind::Fault { what } => line.link(true).from(None).field("fault", &bounded(what)),
+        // read back as words: what it tells in numbers is of the run that made it
+        EventKind::Device { note } => line.link(true).from(None).field("data", &bounded(&note.to_string())),
         EventKind::Data { what } => line.link(true).from(None).field("data", &bounded(what)),
         _ => return None,
     }

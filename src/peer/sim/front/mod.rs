@@ -3,6 +3,7 @@
 
 mod again;
 mod data;
+mod pci;
 mod setup;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolF
 use data::Pending;
 use setup::Task;
 
+pub use pci::MasterConfig;
 pub use setup::Goal;
 
 /// Guest address of the first region. Not 0, so that a guest address taken for an offset is noticed.
@@ -60,6 +62,8 @@ pub struct FrontConfig {
     pub kick_on_start: bool,
     /// Requests on the channel that it leaves for `reply`.
     pub manual: Vec<u32>,
+    /// What it says of itself as a vhost-pci master.
+    pub master: Option<MasterConfig>,
 }
 
 /// Why a front-end cannot go on.
@@ -169,6 +173,8 @@ pub struct SimFront {
     echo_results: BTreeMap<u64, Result<(), String>>,
     serial: u64,
     last_base: Option<u16>,
+    /// It is a vhost-pci master.
+    master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
     /// The inflight area that the back-end handed out, until it is handed back.
@@ -198,18 +204,33 @@ impl SimFront {
             first_offset,
         };
         let memory = GuestMemory::new(&layout, options)?;
+        Self::on(config, memory)
+    }
+
+    /// Another device of the same guest: it has the same memory, and uses another part of it.
+    pub fn beside(config: FrontConfig, other: &Self) -> Result<Self, FrontError> {
+        let memory = other.memory.share()?;
+        Self::on(config, memory)
+    }
+
+    /// A front-end on memory that is there.
+    fn on(config: FrontConfig, memory: GuestMemory) -> Result<Self, FrontError> {
+        let (part, parts) = config.master.as_ref().map_or((0, 1), |master| master.part);
+        let whole = memory.regions().first().map_or(0, |region| region.size);
+        let own = (whole / parts.max(1) as u64) & !(RING_AREA_ALIGN - 1);
+        let base = MEMORY_BASE + part as u64 * own;
         let mut rings = Vec::new();
-        let mut next = MEMORY_BASE;
+        let mut next = base;
         for _ in 0..config.queues {
             let (ring, bytes) = SplitLayout::pack_at(next, config.ring_size)?;
             next = (next + bytes).next_multiple_of(RING_AREA_ALIGN);
-            if next > MEMORY_BASE + region_size {
+            if next > base + own {
                 let (queues, size) = (config.queues, config.ring_size);
                 return Err(FrontError::NoRoom {
                     queues,
                     size,
-                    needed: next - MEMORY_BASE,
-                    room: region_size,
+                    needed: next - base,
+                    room: own,
                 });
             }
             let mut driver = SplitDriver::new(ring)?;
@@ -222,15 +243,13 @@ impl SimFront {
                 pending: BTreeMap::new(),
             });
         }
-        let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, MEMORY_BASE + region_size - next))];
-        pools.extend(
-            layout
-                .iter()
-                .skip(1)
-                .map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))),
-        );
+        let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, base + own - next))];
+        let others = memory.regions().iter().skip(1).filter(|_| part == 0);
+        pools.extend(others.map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))));
+        let master = config.master.clone().map(pci::Master::new);
         Ok(Self {
             config,
+            master,
             memory,
             pools,
             rings,
@@ -265,6 +284,7 @@ impl SimFront {
         self.outstanding.clear();
         self.open.clear();
         self.failure = None;
+        self.forget_conn_id();
         for ring in &mut self.rings {
             (ring.kick, ring.call) = (None, None);
         }
@@ -375,6 +395,10 @@ impl SimFront {
             return false;
         }
         if !message.is_reply() {
+            self.slave_request(message);
+            return false;
+        }
+        if self.mistakes_reply(message) {
             return false;
         }
         let own_waits = self.outstanding.iter().any(|(_, own)| *own);
@@ -467,10 +491,13 @@ impl SimFront {
             (id::frontend::GET_PROTOCOL_FEATURES, Some(features)) => self.protocol_offered = features,
             _ => {}
         }
+        self.note_master_reply(request, reply);
     }
 
     fn has(&self, feature: ProtocolFeature) -> bool {
-        self.protocol_features & feature.mask() != 0
+        // beyond these, a bit of vhost-pci means something else
+        let is_shared = feature <= ProtocolFeature::ReplyAck || !self.config.dialect.is_pci();
+        is_shared && self.protocol_features & feature.mask() != 0
     }
 
     fn fail(&mut self, error: FrontError) {

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::pci::MasterTask;
 use super::{F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
@@ -54,6 +55,7 @@ pub(super) enum Task {
     Enable(u16, bool),
     Stop(u16),
     DriverOk,
+    Master(MasterTask),
     Reached(Goal),
 }
 
@@ -65,6 +67,10 @@ impl SimFront {
                 continue;
             }
             match step {
+                Goal::Negotiated if self.master.is_some() => {
+                    let hello = self.master_hello();
+                    self.tasks.extend(hello);
+                }
                 Goal::Negotiated => self.tasks.extend([Task::Get(request::GET_FEATURES), Task::Negotiate]),
                 Goal::Memory => self.tasks.push_back(Task::Memory),
                 Goal::Started => (0..self.config.queues).for_each(|ring| self.queue_start(ring)),
@@ -72,6 +78,10 @@ impl SimFront {
                     self.tasks
                         .extend((0..self.config.queues).map(|ring| Task::Enable(ring, true)));
                     self.tasks.push_back(Task::DriverOk);
+                    if self.master.is_some() {
+                        let last = [MasterTask::Init, MasterTask::Plugged];
+                        self.tasks.extend(last.map(Task::Master));
+                    }
                 }
             }
             self.tasks.push_back(Task::Reached(step));
@@ -307,13 +317,14 @@ impl SimFront {
                 self.request(request::SET_STATUS, Payload::U64(STATUS_DRIVER_OK), Vec::new());
             }
             Task::DriverOk => {}
+            Task::Master(task) => self.master_task(task)?,
             Task::Reached(goal) => self.done = Some(goal),
         }
         Ok(())
     }
 
     /// Sends a request of the front-end's own; with REPLY_ACK it wants to know how each ended.
-    fn request(&mut self, id: u32, payload: Payload, fds: Vec<OwnedFd>) {
+    pub(super) fn request(&mut self, id: u32, payload: Payload, fds: Vec<OwnedFd>) {
         let spec =
             spec(self.config.dialect, Channel::Main, id).expect("the front-end only sends requests of the table");
         // SET_PROTOCOL_FEATURES is what turns REPLY_ACK on; whether it is acknowledged itself is not specified
@@ -322,7 +333,9 @@ impl SimFront {
             spec.reply.kind,
             crate::wire::ReplyKind::Always | crate::wire::ReplyKind::FdOnly
         );
-        let message = Message::request(spec, payload).need_reply(acknowledged && !own_reply);
+        let message = Message::request(spec, payload)
+            .on_connection(self.conn_id())
+            .need_reply(acknowledged && !own_reply);
         self.note_request(&message, true);
         self.outputs.push_back(Output::Send(Outgoing::automatic(message, fds)));
     }
