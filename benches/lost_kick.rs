@@ -13,7 +13,7 @@ use vhost_user_harness::link::{Chunk, Incoming, Stream};
 use vhost_user_harness::peer::catalogue::{Catalogue, Entry, Role};
 use vhost_user_harness::peer::device::blk::BlkOp;
 use vhost_user_harness::peer::sim::Output;
-use vhost_user_harness::peer::sim::front::{FrontConfig, Goal, SimFront};
+use vhost_user_harness::peer::sim::front::{FrontConfig, Goal, Serving, SimFront};
 use vhost_user_harness::scenario::{Plan, Settings, load_file};
 use vhost_user_harness::sys::fd::signal_event;
 use vhost_user_harness::sys::poll::{Interest, wait};
@@ -110,6 +110,9 @@ impl Stress {
             one_file: false,
             kick_on_start: false,
             manual: Vec::new(),
+            answers: Vec::new(),
+            serving: Serving::default(),
+            config_bytes: 60,
         });
         let mut stress = Self {
             front: front.expect("the rings fit"),
@@ -203,7 +206,7 @@ impl Stress {
                     &frame.header,
                     frame.payload(Dialect::VhostUser),
                 );
-                self.front.message(&message);
+                self.front.message(&message, Vec::new());
                 assert!(self.front.take_failure().is_none(), "{message}");
             }
         }

@@ -3,6 +3,7 @@
 //! The library behind the `vuh` binary. Each module is one room; a room imports only rooms that stand below it in this
 //! list (see `docs/architecture.md`).
 
+pub mod bench;
 pub mod cli;
 pub mod engine;
 pub mod explore;

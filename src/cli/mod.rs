@@ -1,5 +1,6 @@
 //! The verbs of `vuh`, one file each: parse, call, print, exit code. No logic of its own.
 
+mod bench;
 mod doctor;
 mod exit;
 mod explain;
@@ -58,6 +59,8 @@ enum Verb {
     Replay(replay::Args),
     /// Search the interleavings of a scenario for one that goes wrong
     Explore(Box<explore::Args>),
+    /// Measure how many verified frames a second go through rings
+    Bench(Box<bench::Args>),
     /// Play an embedded reference peer; started by the catalogue
     #[command(hide = true, disable_help_flag = true)]
     ReferencePeer(reference_peer::Args),
@@ -118,6 +121,7 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Trace(args) => trace::run(&args, &mut out, &mut Console::stderr(color))?,
         Verb::Replay(args) => replay::run(&args, &mut out)?,
         Verb::Explore(args) => explore::run(&args, &mut out)?,
+        Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
     };
     match out.lost() {

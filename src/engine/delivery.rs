@@ -30,11 +30,22 @@ impl Run<'_> {
                 }
                 // only messages overtake; what was sent before the close goes first
                 Fate::Goes if !is_message && place > 0 => return false,
+                // a peer that is busy takes what has come later, and the end of the connection with it
+                Fate::Goes if !self.takes(link, channel, from.other()) => return false,
                 Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return false,
                 Fate::Goes => return self.forward(link, channel, from, place),
             }
         }
         false
+    }
+
+    /// Whether a party reads what a socket brings. Of a program it is its own affair.
+    fn takes(&self, link: LinkId, channel: Channel, to: Party) -> bool {
+        if !matches!(self.links[link.0].socket_ref(channel).end_ref(to), End::Local) {
+            return true;
+        }
+        let peer = &self.peers[self.links[link.0].peer(to).0];
+        peer.blocked.is_none() && peer.sim.reads(channel)
     }
 
     fn is_flushed(&self, link: LinkId, channel: Channel, to: Party) -> bool {
@@ -177,10 +188,7 @@ impl Run<'_> {
     fn deliver_here(&mut self, link: LinkId, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
         match &mut self.peers[peer].sim {
             Sim::Front(front) => {
-                if message.request == id::frontend::GET_INFLIGHT_FD && message.channel == Channel::Main {
-                    front.keep_inflight(&message, fds);
-                }
-                if front.message(&message)
+                if front.message(&message, fds)
                     && let Some(seq) = seq
                 {
                     self.claimed.insert(seq);

@@ -44,6 +44,10 @@ impl Run<'_> {
             let mut items = socket.under_way(from);
             items.any(|item| matches!(item.kept, Some(Kept::By(_) | Kept::Behind(_))))
         };
+        // it does what a schedule says, and nothing of itself
+        if state.spec.modelled {
+            return false;
+        }
         let held = self.threads.iter().any(|hold| hold.is_of(peer));
         !state.stopped && !state.asked_to_end && !state.has_ended() && !held && !kept(asks) && !kept(asks.other())
     }

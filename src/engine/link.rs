@@ -28,6 +28,8 @@ pub(super) struct Link {
     pub(super) kicks: BTreeMap<u8, u64>,
     /// The socket of a vhost-pci server on which it is to be made; its first if none is named.
     pub(super) pci_socket: Option<String>,
+    /// Messages that the main socket and the channel hold in each direction, if that is bounded.
+    pub(super) rooms: [Option<usize>; 2],
     /// XEN_MMAP is negotiated, which changes the layout of regions.
     pub(super) xen: bool,
 }
@@ -45,6 +47,7 @@ impl Link {
             channel_end: None,
             kicks: BTreeMap::new(),
             pci_socket: None,
+            rooms: [None; 2],
             xen: false,
         }
     }
@@ -60,6 +63,14 @@ impl Link {
         match channel {
             Channel::Main => &self.main,
             Channel::Backend => &self.channel,
+        }
+    }
+
+    /// Messages that a socket holds in each direction, if that is bounded.
+    pub(super) fn room(&self, channel: Channel) -> Option<usize> {
+        match channel {
+            Channel::Main => self.rooms[0],
+            Channel::Backend => self.rooms[1],
         }
     }
 

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use super::resolve::Peer;
 use crate::peer::qemu::{CommandId, Completion, Outcome, QemuError, QemuHandle, QmpCall};
-use crate::peer::sim::Output;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
 use crate::peer::sim::pci::PciServer;
+use crate::peer::sim::{Outgoing, Output};
 use crate::sys::child::Child;
 use crate::trace::LinkId;
+use crate::wire::Channel;
 
 /// The simulation behind a peer, if the harness plays it.
 #[derive(Debug)]
@@ -35,6 +36,25 @@ impl Sim {
         match self {
             Sim::Back(back) => Some(back),
             _ => None,
+        }
+    }
+
+    /// Whether it takes what a socket brings now. What it does not take stays on its way.
+    pub(super) fn reads(&self, channel: Channel) -> bool {
+        match self {
+            Sim::None => true,
+            Sim::Front(front) => front.reads(channel),
+            Sim::Back(back) => back.reads(channel),
+            Sim::Server(_) => true,
+        }
+    }
+
+    pub(super) fn timer(&mut self, token: u64) {
+        match self {
+            Sim::None => {}
+            Sim::Front(front) => front.timer(token),
+            Sim::Back(back) => back.timer(token),
+            Sim::Server(server) => server.timer(token),
         }
     }
 
@@ -112,6 +132,8 @@ pub(super) struct PeerState {
     pub(super) link: Option<LinkId>,
     /// The harness has sent its process a signal that ends it.
     pub(super) asked_to_end: bool,
+    /// What it is about to send, and for which there is no room yet.
+    pub(super) blocked: Option<Outgoing>,
     /// Its process was stopped by SIGSTOP.
     pub(super) stopped: bool,
     /// Its image file, if it was given one.
@@ -132,6 +154,7 @@ impl PeerState {
             attach: Attach::Idle,
             link: None,
             asked_to_end: false,
+            blocked: None,
             stopped: false,
             image: None,
             socket,

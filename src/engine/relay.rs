@@ -16,7 +16,10 @@ impl Run<'_> {
         loop {
             let mut moved = false;
             for peer in 0..self.peers.len() {
-                while let Some((link, output)) = self.peers[peer].sim.next_output() {
+                moved |= self.unblock(PeerId(peer));
+                while self.peers[peer].blocked.is_none()
+                    && let Some((link, output)) = self.peers[peer].sim.next_output()
+                {
                     self.perform(PeerId(peer), link, output);
                     moved = true;
                 }
@@ -74,7 +77,9 @@ impl Run<'_> {
             let what = "descriptors were lost: the harness cannot have more open".to_owned();
             self.record(Some(peer), Some(link), EventKind::Fault { what });
         }
-        self.enter(link, from, message, frame.chunk, Vec::new(), false);
+        // what a schedule makes modelled endpoints say is meant to be as it is
+        let scripted = self.peers[self.links[link.0].front.0].spec.modelled;
+        self.enter(link, from, message, frame.chunk, Vec::new(), scripted);
     }
 
     /// A message comes onto a link.
@@ -158,14 +163,36 @@ impl Run<'_> {
         socket.push(party, Transit::new(seq, Cargo::Close));
     }
 
+    /// Whether a socket takes another message of a simulated peer now.
+    fn has_room_for(&self, link: LinkId, peer: PeerId, outgoing: &Outgoing) -> bool {
+        let from = self.peers[peer.0].spec.party;
+        let link = &self.links[link.0];
+        let channel = outgoing.message.channel;
+        let under_way = link.socket_ref(channel).under_way(from);
+        link.room(channel).is_none_or(|room| under_way.len() < room)
+    }
+
+    /// Sends what a simulated peer had no room for, if there is some now. True if so.
+    fn unblock(&mut self, peer: PeerId) -> bool {
+        let (Some(link), Some(outgoing)) = (self.peers[peer.0].link, self.peers[peer.0].blocked.take()) else {
+            return false;
+        };
+        if self.has_room_for(link, peer, &outgoing) {
+            self.send(link, peer, outgoing);
+            return true;
+        }
+        self.peers[peer.0].blocked = Some(outgoing);
+        false
+    }
+
     fn perform(&mut self, peer: PeerId, link: Option<LinkId>, output: Output) {
         let link = link.or(self.peers[peer.0].link);
         match output {
-            Output::Send(outgoing) => {
-                if let Some(link) = link {
-                    self.send(link, peer, outgoing);
-                }
-            }
+            Output::Send(outgoing) => match link {
+                Some(link) if !self.has_room_for(link, peer, &outgoing) => self.peers[peer.0].blocked = Some(outgoing),
+                Some(link) => drop(self.send(link, peer, outgoing)),
+                None => {}
+            },
             Output::Kick { ring, fd } => self.signal(peer, link, fd.as_fd(), SignalKind::Kick, ring),
             Output::Call { ring, fd } => self.signal(peer, link, fd.as_fd(), SignalKind::Call, ring),
             Output::Close(channel) => {

@@ -8,7 +8,8 @@ use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
 use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
-use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Step};
+use crate::peer::sim::front::Serving;
+use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
 use crate::scenario::span::{At, Span};
 use crate::scenario::words::split_words;
 use crate::scenario::{Bindings, Diagnostic, Plan, eval_node, eval_num, eval_size};
@@ -76,6 +77,11 @@ pub(super) struct Peer {
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
+    /// It is a modelled endpoint: it does what a schedule says, on a socket of its own.
+    pub(super) modelled: bool,
+    pub(super) serving: Serving,
+    pub(super) reads_while_asking: bool,
+    pub(super) shared_memory: Vec<u64>,
     pub(super) listens: Option<bool>,
     pub(super) reconnect_ms: Option<u64>,
     pub(super) plugged: bool,
@@ -286,7 +292,11 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Blk(s) => need(&s.peer, Need::Driven),
         Step::Echo(s) => need(&s.peer, Need::Simulated),
         Step::Image(s) => need(&s.peer, Need::Image),
-        Step::Config(s) => need(&s.peer, Need::Qemu),
+        Step::Config(s) => need(&s.peer, Need::Driven),
+        Step::Request(s) => need(&s.peer, Need::Simulated),
+        Step::Answered(peer) => need(peer, Need::Simulated),
+        Step::AskDuring(s) => need(&s.peer, Need::Simulated),
+        Step::Shared(s) => need(&s.peer, Need::Simulated),
         Step::Driver(s) => need(&s.peer, Need::Qemu),
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
         Step::Qtest(s) => need(&s.peer, Need::Qemu),
@@ -386,7 +396,20 @@ fn evaluate(
             .iter()
             .map(|(request, a)| Ok((requester(request)?, answer(a, kind)?)))
             .collect::<Result<_, Diagnostic>>()?,
+        modelled: decl.retry.is_some(),
         kick_on_start: decl.kick_on_start.as_ref().is_none_or(|k| k.value),
+        serving: match decl.serves_channel.as_ref().map(|s| s.value) {
+            None | Some(Serves::Routed) => Serving::Routed,
+            Some(Serves::WhenIdle) => Serving::WhenIdle,
+            Some(Serves::Nested) => Serving::Nested,
+            Some(Serves::Locked) => Serving::Locked,
+        },
+        reads_while_asking: decl.reads_while_asking.as_ref().is_some_and(|r| r.value),
+        shared_memory: decl
+            .shared_memory
+            .iter()
+            .map(|size| eval_size(size, &none))
+            .collect::<Result<_, _>>()?,
         listens: decl.listens.as_ref().map(|l| l.value),
         reconnect_ms: decl.reconnect.as_ref().map(|d| d.ms),
         plugged: decl.plugged.as_ref().is_none_or(|p| p.value),

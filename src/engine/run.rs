@@ -85,6 +85,8 @@ pub(super) struct Run<'a> {
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
     /// Threads of peers' processes that are held, or will be.
     pub(super) threads: Vec<ThreadHold>,
+    /// The modelled endpoints' own ends of their sockets.
+    pub(super) modelled_ends: super::steps::Ends,
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) watchers: Watchers,
@@ -151,6 +153,7 @@ impl<'a> Run<'a> {
             directory: directory.to_owned(),
             submitted: Vec::new(),
             threads: Vec::new(),
+            modelled_ends: Default::default(),
             violation: None,
             watchers: Watchers::new(plan),
             gate: None,
@@ -168,11 +171,13 @@ impl<'a> Run<'a> {
             if self.tracks[0].is_done() {
                 self.relay();
                 self.check_always()?;
+                self.check_simulated()?;
                 return self.await_answers();
             }
             if moved {
                 self.check_limit()?;
             } else {
+                self.check_simulated()?;
                 self.wait_for_events()?;
             }
         }
@@ -234,11 +239,7 @@ impl<'a> Run<'a> {
         let (due, later): (Vec<_>, Vec<_>) = self.timers.drain(..).partition(|(at, ..)| *at <= now);
         self.timers = later;
         for (_, peer, token) in due {
-            match &mut self.peers[peer.0].sim {
-                Sim::Back(back) => back.timer(token),
-                Sim::Server(server) => server.timer(token),
-                Sim::None | Sim::Front(_) => {}
-            }
+            self.peers[peer.0].sim.timer(token);
         }
         self.dial();
         if self.gate.as_ref().is_some_and(super::record::Gate::is_waiting) {
@@ -437,7 +438,7 @@ fn recall(sim: &mut Sim, spec: &Peer, plan: &Plan) -> Result<()> {
 }
 
 fn simulate(spec: &Peer, same_vm: Option<&SimFront>) -> Result<Sim> {
-    if !spec.is_simulated() {
+    if !spec.is_simulated() || spec.modelled {
         return Ok(Sim::None);
     }
     let fail = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(spec.span));
@@ -488,6 +489,13 @@ fn front_config(spec: &Peer) -> FrontConfig {
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
         master: spec.pci.master.clone(),
+        answers: spec.answers.clone(),
+        serving: spec.serving,
+        config_bytes: match spec.kind {
+            DeviceKind::Net => 10,
+            DeviceKind::Blk => 60,
+            DeviceKind::Other => 8,
+        },
     }
 }
 
@@ -525,6 +533,8 @@ fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
         manual: spec.manual.clone(),
         answers: spec.answers.clone(),
         memory_slots: MEMORY_SLOTS,
+        shared_memory: spec.shared_memory.clone(),
+        reads_while_asking: spec.reads_while_asking,
         device,
     })
 }

@@ -251,6 +251,9 @@ impl Run<'_> {
         state.relays.clear();
         state.xen = false;
         state.awaited = true;
+        if self.peers[front.0].spec.modelled {
+            return self.connect_modelled(link, span);
+        }
         for (peer, party) in [(front, Party::FrontEnd), (back, Party::BackEnd)] {
             if self.peers[peer.0].spec.is_simulated() {
                 *self.links[link.0].main.end(party) = End::Local;

@@ -8,7 +8,8 @@ pub mod live;
 pub mod model;
 mod options;
 
-pub use options::{Options, Regime, Resends, Search};
+pub use crate::peer::sim::retry::{Regime, Resends};
+pub use options::{Options, Search};
 
 use crate::engine::Environment;
 use crate::scenario::Plan;

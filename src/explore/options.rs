@@ -1,6 +1,6 @@
 //! What is asked of an exploration, the same for the model and for real programs where both know the thing.
 
-use std::str::FromStr;
+use crate::peer::sim::retry::{Regime, Resends};
 
 /// How schedules are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,63 +14,6 @@ pub enum Search {
     Pct,
     /// One, by its token.
     Replay,
-}
-
-/// When timers of modelled endpoints fire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Regime {
-    /// Only when nothing else can happen.
-    Slow,
-    /// Only when no copy of the request or of its answer is left anywhere.
-    Sync,
-    /// At any time while waiting.
-    Async,
-}
-
-impl Regime {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Slow, Self::Sync, Self::Async];
-
-    /// `slow`, `sync` or `async`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Slow => "slow",
-            Self::Sync => "sync",
-            Self::Async => "async",
-        }
-    }
-}
-
-impl FromStr for Regime {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|regime| regime.name() == word);
-        found.ok_or_else(|| format!("`{word}` is none of slow, sync, async"))
-    }
-}
-
-/// How often a request is sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Resends {
-    /// At most so often; then the operation is reported failed.
-    AtMost(u8),
-    /// Without end.
-    Unbounded,
-}
-
-impl FromStr for Resends {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "unbounded" => Ok(Self::Unbounded),
-            _ => match word.parse() {
-                Ok(number @ 0..=6) => Ok(Self::AtMost(number)),
-                _ => Err("write a number up to 6, or unbounded".to_owned()),
-            },
-        }
-    }
 }
 
 /// What is asked for.

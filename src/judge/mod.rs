@@ -7,6 +7,7 @@ pub mod matcher;
 pub mod monitor;
 pub mod oracle;
 pub mod outcome;
+pub mod rate;
 pub mod recorded;
 pub mod value;
 pub mod verdict;

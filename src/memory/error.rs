@@ -54,6 +54,12 @@ pub enum MemoryError {
         /// Alignment wanted, in bytes.
         align: u64,
     },
+    /// A device address that nobody has translated yet.
+    #[error("device address {iova:#x} has no translation")]
+    Untranslated {
+        /// The address.
+        iova: u64,
+    },
     /// A region of no bytes.
     #[error("region at guest {guest_address:#x} has size 0")]
     EmptyRegion {

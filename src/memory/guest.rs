@@ -11,10 +11,13 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::mapping::{Access, MapSet, Mapping, check_desc};
 use super::table::REGIONS_MAX;
-use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
+use super::{GuestAccess, MemRegionDesc, MemoryError, Reach, Space};
 
 /// Regions in a shared file begin at multiples of this, so that alignment in guest space is alignment in the file.
 const FILE_ALIGN_BYTES: u64 = 0x1000;
+
+/// Bytes of a huge page.
+const HUGE_PAGE_BYTES: u64 = 0x20_0000;
 
 /// Bytes of a file for regions that were announced elsewhere, at most. Only what is touched takes memory.
 const ANNOUNCED_FILE_MAX: u64 = 1 << 40;
@@ -60,6 +63,8 @@ pub struct MemoryOptions {
     pub user_addresses: UserAddresses,
     /// Bytes left unused at the start of each file, so that no region need begin at offset 0.
     pub first_offset: u64,
+    /// Whether the files are on huge pages of 2 MiB, of which the machine must have enough.
+    pub huge_pages: bool,
 }
 
 /// Guest memory that this process owns.
@@ -210,6 +215,12 @@ impl GuestMemory {
         Ok(self.regions.remove(index))
     }
 
+    /// The regions as they are now, for a thread that moves packets.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::of(&self.set)
+    }
+
     /// One past the highest guest address, which is what a dirty log must cover.
     #[must_use]
     pub fn guest_end(&self) -> u64 {
@@ -238,6 +249,22 @@ impl GuestMemory {
             })
     }
 
+    /// A file of at least this many bytes.
+    fn file(&self, bytes: u64) -> Result<OwnedFd, MemoryError> {
+        match self.options.huge_pages {
+            true => sealed(MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB, self.file_bytes(bytes)),
+            false => sealed_memfd(bytes),
+        }
+    }
+
+    /// Files on huge pages have whole ones only.
+    fn file_bytes(&self, bytes: u64) -> u64 {
+        match self.options.huge_pages {
+            true => bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).unwrap_or(bytes),
+            false => bytes,
+        }
+    }
+
     /// Finds room in a file for `size` bytes.
     fn place(&mut self, size: u64) -> Result<(OwnedFd, u64), MemoryError> {
         let first = self.options.first_offset;
@@ -249,7 +276,7 @@ impl GuestMemory {
             })
         };
         match self.options.backing {
-            Backing::PerRegion => Ok((sealed_memfd(end_of(first)?)?, first)),
+            Backing::PerRegion => Ok((self.file(end_of(first)?)?, first)),
             Backing::OneFile => {
                 let clone = |file: &File| file.try_clone().map_err(|error| MemoryError::io("dup", &error));
                 let (file, offset) = match &self.shared {
@@ -257,10 +284,10 @@ impl GuestMemory {
                         clone(file)?,
                         first + (length - first).next_multiple_of(FILE_ALIGN_BYTES),
                     ),
-                    None => (File::from(sealed_memfd(first)?), first),
+                    None => (File::from(self.file(first)?), first),
                 };
                 let end = end_of(offset)?;
-                file.set_len(end)
+                file.set_len(self.file_bytes(end))
                     .map_err(|error| MemoryError::io("ftruncate", &error))?;
                 let fd = clone(&file)?;
                 self.shared = Some((file, end));
@@ -298,11 +325,14 @@ impl GuestAccess for GuestMemory {
 
 /// A memfd of `size` zero bytes that cannot be made smaller, so that whoever maps it is safe from SIGBUS.
 pub(crate) fn sealed_memfd(size: u64) -> Result<OwnedFd, MemoryError> {
-    let fd = memfd_create(c"vuh-memory", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map_err(|errno| {
-        MemoryError::System {
-            call: "memfd_create",
-            errno,
-        }
+    sealed(MFdFlags::empty(), size)
+}
+
+fn sealed(kind: MFdFlags, size: u64) -> Result<OwnedFd, MemoryError> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | kind;
+    let fd = memfd_create(c"vuh-memory", flags).map_err(|errno| MemoryError::System {
+        call: "memfd_create",
+        errno,
     })?;
     let file = File::from(fd);
     file.set_len(size)

@@ -15,6 +15,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, VolatileMemory};
 
 use super::{MemRegionDesc, MemoryError, Space};
+use crate::sys::shared::SharedView;
 use crate::sys::sigbus::GuardedMap;
 
 /// Offsets are rounded down to this for mmap: the largest base page Linux has, thus a multiple of every smaller one.
@@ -32,7 +33,8 @@ pub(crate) enum Access {
 /// A range of a file, mapped shared.
 #[derive(Debug)]
 pub(crate) struct FileMap {
-    map: GuardedMap,
+    map: Arc<GuardedMap>,
+    access: Access,
     file: Arc<File>,
     offset: u64,
     size: u64,
@@ -74,12 +76,20 @@ impl FileMap {
                 },
             })?;
         Ok(Self {
-            map: GuardedMap::new(map),
+            map: Arc::new(GuardedMap::new(map)),
+            access,
             file,
             offset,
             size,
             skip,
         })
+    }
+
+    /// The range without checks on each access; nothing if it is for looking only.
+    pub(crate) fn view(&self) -> Option<SharedView> {
+        let size = usize::try_from(self.size).ok()?;
+        let view = || SharedView::new(Arc::clone(&self.map), self.skip, size);
+        (self.access == Access::Write).then(view)?
     }
 
     /// Where the range's first byte is mapped.

@@ -9,9 +9,11 @@ mod error;
 mod guest;
 mod inflight;
 mod mapping;
+mod reach;
 mod table;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::sync::atomic::Ordering;
 
@@ -19,7 +21,9 @@ pub use dirty::{DirtyLog, LOG_PAGE_BYTES, LoggedAccess};
 pub use error::{MemoryError, Space};
 pub use guest::{Backing, FrontRegion, GuestMemory, MemoryOptions, RegionLayout, UserAddresses};
 pub use inflight::{INFLIGHT_ALIGN, Inflight, inflight_stride_split};
+pub use reach::Reach;
 pub use table::{REGIONS_MAX, RegionTable};
+pub use window::Window;
 
 /// One region as it is announced by SET_MEM_TABLE and ADD_MEM_REG. Addresses and sizes are bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use super::mapping::{Access, MapSet, Mapping, check_desc};
-use super::{GuestAccess, MemRegionDesc, MemoryError, Space};
+use super::{GuestAccess, MemRegionDesc, MemoryError, Reach, Space};
 
 /// Most regions a table holds: as many memory slots as libvhost-user and rust-vmm offer.
 pub const REGIONS_MAX: usize = 509;
@@ -82,6 +82,12 @@ impl RegionTable {
     #[must_use]
     pub fn regions(&self) -> Vec<MemRegionDesc> {
         self.set.regions().iter().map(|region| region.desc).collect()
+    }
+
+    /// The regions as they are now, for a thread that moves packets.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::of(&self.set)
     }
 
     /// One past the highest guest address, which is what a dirty log must cover.

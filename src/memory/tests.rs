@@ -97,6 +97,7 @@ fn regions_come_and_go() {
             backing,
             user_addresses,
             first_offset: 0,
+            ..MemoryOptions::default()
         });
         let mut table = table_of(&memory);
         let index = memory

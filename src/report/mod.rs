@@ -1,6 +1,7 @@
 //! What a person or a machine is told about a run: terminal, JSON, JUnit. Each report is a consumer of outcomes; none
 //! decides a verdict.
 
+pub mod bench;
 pub mod console;
 pub mod conversation;
 pub mod duration;

@@ -16,6 +16,14 @@ pub enum RingError {
         /// The size.
         size: u16,
     },
+    /// A packed ring is to begin past its end.
+    #[error("a ring of {size} cannot begin at descriptor {at}")]
+    BaseOutOfRange {
+        /// Where it is to begin.
+        at: u16,
+        /// Ring size.
+        size: u16,
+    },
     /// A part of the ring is not aligned as virtio demands.
     #[error("{part} at {address:#x} is not aligned to {align}")]
     Alignment {
@@ -71,6 +79,20 @@ pub enum RingError {
     ReturnedTwice {
         /// The head.
         head: u16,
+    },
+    /// With IN_ORDER: the device has returned a chain that was made available later than those its index leaves room for.
+    #[error("device returned head {head} out of order")]
+    OutOfOrder {
+        /// The head.
+        head: u16,
+    },
+    /// The device has marked a descriptor of a packed ring as used, and no chain was outstanding.
+    #[error("device marked descriptor {at} as used for buffer {id}, but no chain was outstanding")]
+    NoneOutstanding {
+        /// The descriptor.
+        at: u16,
+        /// The buffer id in it.
+        id: u16,
     },
     /// The device has returned a chain that was added and not yet published.
     #[error("device returned head {head} before it was made available")]

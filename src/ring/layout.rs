@@ -150,3 +150,91 @@ impl SplitLayout {
         self.used + 4 + 8 * u64::from(self.size)
     }
 }
+
+const PACKED_ALIGN: u64 = 16;
+const EVENT_ALIGN: u64 = 4;
+const EVENT_BYTES: u64 = 4;
+
+/// Guest addresses of a packed ring's parts (virtio 1.3, section 2.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedLayout {
+    /// Descriptors in the ring; any number, not only powers of two.
+    pub size: u16,
+    /// Descriptor ring.
+    pub ring: u64,
+    /// Driver event suppression: what the driver writes.
+    pub driver_event: u64,
+    /// Device event suppression: what the device writes.
+    pub device_event: u64,
+}
+
+impl PackedLayout {
+    /// Lays the parts one after the other from the first aligned address at or after `base`; gives the bytes taken from `base` on.
+    pub fn pack_at(base: u64, size: u16) -> Result<(Self, u64), RingError> {
+        let length = Self::ring_bytes(size) + 2 * EVENT_BYTES;
+        let overflow = RingError::Overflow {
+            part: "ring",
+            address: base,
+            length,
+        };
+        let ring = base.checked_next_multiple_of(PACKED_ALIGN);
+        let end = ring.and_then(|ring| ring.checked_add(length));
+        let (Some(ring), Some(end)) = (ring, end) else {
+            return Err(overflow);
+        };
+        let driver_event = ring + Self::ring_bytes(size);
+        let layout = Self {
+            size,
+            ring,
+            driver_event,
+            device_event: driver_event + EVENT_BYTES,
+        };
+        layout.validate()?;
+        Ok((layout, end - base))
+    }
+
+    /// Bytes of the descriptor ring.
+    #[must_use]
+    pub const fn ring_bytes(size: u16) -> u64 {
+        16 * size as u64
+    }
+
+    /// Checks size, alignment and overflow; memory is not touched.
+    pub fn validate(&self) -> Result<(), RingError> {
+        if self.size == 0 || self.size > QUEUE_SIZE_MAX {
+            return Err(RingError::Size { size: self.size });
+        }
+        for (part, address, align, length) in self.parts() {
+            if address % align != 0 {
+                return Err(RingError::Alignment { part, address, align });
+            }
+            if address.checked_add(length).is_none() {
+                return Err(RingError::Overflow { part, address, length });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks besides that each part lies in one region.
+    pub fn check(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
+        self.validate()?;
+        for (_, address, _, length) in self.parts() {
+            mem.contiguous(address, length)?;
+        }
+        Ok(())
+    }
+
+    /// Guest address of a descriptor.
+    #[must_use]
+    pub fn slot(&self, index: u16) -> u64 {
+        self.ring + 16 * u64::from(index)
+    }
+
+    fn parts(&self) -> [(&'static str, u64, u64, u64); 3] {
+        [
+            ("descriptor ring", self.ring, PACKED_ALIGN, Self::ring_bytes(self.size)),
+            ("driver event suppression", self.driver_event, EVENT_ALIGN, EVENT_BYTES),
+            ("device event suppression", self.device_event, EVENT_ALIGN, EVENT_BYTES),
+        ]
+    }
+}

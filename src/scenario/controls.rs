@@ -21,6 +21,9 @@ fn declaration(decl: &PeerDecl) -> Option<Span> {
         decl.manual.first().map(|request| request.span),
         decl.answers.iter().next().map(|(request, _)| request.span),
         decl.config.as_ref().map(|config| config.span),
+        decl.serves_channel.as_ref().map(|serves| serves.span),
+        decl.reads_while_asking.as_ref().map(|reads| reads.span),
+        decl.shared_memory.first().map(|size| size.span),
     ];
     places.into_iter().flatten().min_by_key(|span| span.offset)
 }
@@ -47,6 +50,10 @@ fn moved(step: &Step) -> Option<&str> {
         Step::Memory(memory) => &memory.peer,
         Step::Write(write) => &write.peer,
         Step::Echo(echo) => &echo.peer,
+        Step::Request(request) => &request.peer,
+        Step::Answered(peer) => peer,
+        Step::AskDuring(ask) => &ask.peer,
+        Step::Shared(shared) => &shared.peer,
         _ => return None,
     };
     Some(&name.value)

@@ -25,7 +25,7 @@ use super::yaml;
 /// Deepest nesting of fragments that use fragments.
 pub(super) const MAX_FRAGMENT_DEPTH: usize = 8;
 /// Most `use` steps of one scenario, those inside fragments counted every time.
-pub(super) const MAX_USES: usize = 200;
+pub(super) const MAX_USES: usize = 1000;
 /// Most values of one scenario after fragments and parameters are put in.
 pub(super) const MAX_EXPANDED_NODES: usize = 200_000;
 
@@ -58,6 +58,8 @@ pub(super) struct Expander<'a> {
     /// The folder that fragment files must not leave; without one there are none.
     root: Option<&'a Path>,
     scope: Scope,
+    /// Fragment files: their text, and the tree that it is.
+    parsed: BTreeMap<PathBuf, (String, At<Node>)>,
     uses: usize,
     nodes: usize,
 }
@@ -90,6 +92,7 @@ impl<'a> Expander<'a> {
                 values: parameters,
                 used: BTreeSet::new(),
             },
+            parsed: BTreeMap::new(),
             uses: 0,
             nodes: 0,
         }
@@ -133,8 +136,13 @@ impl<'a> Expander<'a> {
             match map.0.as_mut_slice() {
                 [(key, value)] if key.value == "use" => {
                     let used = read_under::<Use>(Some(key), value, &self.sources);
-                    match used.and_then(|used| self.fragment(&used, place)) {
-                        Ok(mut steps) => out.append(&mut steps),
+                    let uses = used.and_then(each_use);
+                    let steps = uses.and_then(|uses| {
+                        let one = |used: &Use| self.fragment(used, place);
+                        uses.iter().map(one).collect::<Result<Vec<_>, _>>()
+                    });
+                    match steps {
+                        Ok(steps) => out.extend(steps.into_iter().flatten()),
                         Err(error) => self.wrong.push(error),
                     }
                     continue;
@@ -226,7 +234,24 @@ impl<'a> Expander<'a> {
                 text: Arc::from(file.text.as_str()),
                 used_at: Some(name.span),
             });
-            let tree = yaml::parse(source, &file.text).map_err(|mut errors| errors.swap_remove(0))?;
+            // a fragment that is used for each of many values is parsed once
+            let path = self
+                .sources
+                .last()
+                .map(|source| source.path.clone())
+                .unwrap_or_default();
+            let tree = match self.parsed.get(&path) {
+                Some((text, tree)) if *text == file.text => {
+                    let mut tree = tree.clone();
+                    retag(&mut tree, source);
+                    tree
+                }
+                _ => {
+                    let tree = yaml::parse(source, &file.text).map_err(|mut errors| errors.swap_remove(0))?;
+                    self.parsed.insert(path, (file.text.clone(), tree.clone()));
+                    tree
+                }
+            };
             (file.label, inner, tree)
         } else {
             let known = self.fragments.keys().filter(|_| place.own);
@@ -349,6 +374,40 @@ impl<'a> Expander<'a> {
         }
         Ok(Node::Text(out))
     }
+}
+
+/// The uses that one with `each` stands for, the last parameter changing fastest.
+fn each_use(used: Use) -> Result<Vec<Use>, Diagnostic> {
+    let mut uses = vec![Use {
+        fragment: used.fragment.clone(),
+        with: used.with.clone(),
+        each: Ordered::default(),
+    }];
+    for (name, values) in used.each.iter() {
+        if used.with.get(&name.value).is_some() {
+            let error = Diagnostic::error(format!(
+                "`{}` has one value in `with` and several in `each`",
+                name.value
+            ));
+            return Err(error.at(name.span));
+        }
+        if values.is_empty() {
+            return Err(Diagnostic::error(format!("`{}` has no values", name.value)).at(name.span));
+        }
+        if uses.len().saturating_mul(values.len()) > MAX_USES {
+            return Err(Diagnostic::error(format!("more than {MAX_USES} uses of fragments")).at(name.span));
+        }
+        let one = |used: &Use, value: &At<Node>| {
+            let mut used = used.clone();
+            used.with.0.push((name.clone(), value.clone()));
+            used
+        };
+        uses = uses
+            .iter()
+            .flat_map(|used| values.iter().map(|value| one(used, value)))
+            .collect();
+    }
+    Ok(uses)
 }
 
 /// A parameter's value as an expression wants it. A value that is itself a reference to a binding of the run takes the

@@ -17,6 +17,7 @@ pub mod model;
 pub mod plan;
 pub mod reference;
 pub mod refs;
+pub mod retry;
 
 mod read;
 mod render;

@@ -29,6 +29,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
     ("News", "News"),
+    ("Room", "Room"),
     ("FieldMatch", "Condition"),
 ];
 
@@ -39,6 +40,7 @@ const SCALARS: &[(&str, &str)] = &[
     ("Size", "size"),
     ("Bytes", "hex bytes"),
     ("Value", "value"),
+    ("Resends", "number or `unbounded`"),
 ];
 
 /// The generated half, in Markdown.
@@ -72,6 +74,7 @@ pub fn reference_markdown() -> String {
     page.choices("Check");
     page.section(2, "Pattern");
     page.section(2, "News");
+    page.section(2, "Room");
     page.section(2, "FieldMatch");
     page.scalars();
     page.text

@@ -376,7 +376,7 @@ fn limits_are_kept() {
         "{drawn}"
     );
     let wide = nested.replace("fragment: f6", "fragment: f10");
-    assert!(errors(&wide).contains("more than 200 uses"), "{}", errors(&wide));
+    assert!(errors(&wide).contains("more than 1000 uses"), "{}", errors(&wide));
 }
 
 /// Scenario files of other encodings are misread, or files of no encoding crash the reader.

@@ -18,6 +18,11 @@ pub fn eventfd() -> io::Result<OwnedFd> {
     Ok(event.into())
 }
 
+/// A new eventfd whose readers wait: close-on-exec, counter 0.
+pub fn blocking_eventfd() -> io::Result<OwnedFd> {
+    Ok(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC)?.into())
+}
+
 /// A new eventfd, blocking or not as another one is.
 pub fn eventfd_like(other: BorrowedFd) -> io::Result<OwnedFd> {
     let status = OFlag::from_bits_retain(fcntl(other, FcntlArg::F_GETFL)?);
@@ -45,6 +50,32 @@ pub fn signal_event(fd: BorrowedFd) -> io::Result<()> {
         Ok(_) | Err(nix::Error::EAGAIN) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Adds 1 to an eventfd without looking whether it has room: one system call. Only for one that does not block, or whose
+/// other holders are of this process.
+pub fn signal_event_now(fd: BorrowedFd) -> io::Result<()> {
+    match nix::unistd::write(fd, &1u64.to_ne_bytes()) {
+        Ok(_) | Err(nix::Error::EAGAIN) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until an eventfd that blocks is signalled, and takes its counter.
+pub fn wait_event(fd: BorrowedFd) -> io::Result<u64> {
+    let mut counter = [0u8; 8];
+    loop {
+        match nix::unistd::read(fd, &mut counter) {
+            Ok(_) => return Ok(u64::from_ne_bytes(counter)),
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether reading and writing it never waits.
+pub fn is_nonblocking(fd: BorrowedFd) -> bool {
+    fcntl(fd, FcntlArg::F_GETFL).is_ok_and(|flags| OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK))
 }
 
 /// Takes the counter of an eventfd that polled readable. `Ok(None)`: somebody else was faster.

@@ -3,11 +3,14 @@
 
 pub mod child;
 pub mod clock;
+pub mod cpu;
+pub mod edge;
 pub mod fd;
 pub mod inherited;
 pub mod limits;
 pub mod poll;
 pub mod process_table;
+pub mod shared;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, sendmsg,
-    shutdown, socket as nix_socket,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, recv,
+    sendmsg, shutdown, socket as nix_socket,
 };
 
 use super::fd::set_nonblocking;
@@ -97,6 +97,19 @@ pub fn is_drained(socket: BorrowedFd) -> bool {
     // SAFETY: SIOCOUTQ (the same number as TIOCOUTQ) stores one int through the pointer, which is valid for the call.
     let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
     done < 0 || unread == 0
+}
+
+/// What can be read, up to so many bytes, without taking it.
+pub fn peek(socket: BorrowedFd, most: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; most];
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    let there = match recv(socket.as_raw_fd(), &mut buffer, flags) {
+        Ok(bytes) => bytes,
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    buffer.truncate(there);
+    Ok(buffer)
 }
 
 /// Says that nothing more will be sent; what the other side sends can still be read.

@@ -64,6 +64,7 @@ pub enum Damage {
     },
 }
 
+#[inline(always)]
 fn mix(word: u64, odd: u64) -> u64 {
     let word = word.wrapping_mul(odd);
     // a shift by at least half the width is undone by itself: still a bijection
@@ -71,14 +72,17 @@ fn mix(word: u64, odd: u64) -> u64 {
 }
 
 /// Where the counter of a frame's pattern begins: another place for every frame of a stream.
+#[inline(always)]
 fn first_word(header: &Header) -> u64 {
     mix(mix(header.seq ^ (u64::from(header.stream) << 48), OF_SEQ), OF_CONTENT)
 }
 
+#[inline(always)]
 fn stream_word(stream: u16, length: usize) -> u64 {
     u64::from(stream) | (length as u64) << 32
 }
 
+#[inline(always)]
 fn checksum(header: &Header, stream_word: u64, content: u64) -> u64 {
     mix(header.seq, OF_SEQ)
         .wrapping_add(mix(header.stamp, OF_STAMP).rotate_left(17))
@@ -86,10 +90,9 @@ fn checksum(header: &Header, stream_word: u64, content: u64) -> u64 {
         .wrapping_add(mix(content, OF_CONTENT).rotate_left(47))
 }
 
+#[inline(always)]
 fn word_at(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; WORD];
-    word.copy_from_slice(&bytes[at..at + WORD]);
-    u64::from_le_bytes(word)
+    bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// Writes a frame over all of `into`, whose length is the frame's: [`FRAME_BYTES_MIN`] to [`FRAME_BYTES_MAX`] bytes.
@@ -108,22 +111,22 @@ pub fn make(header: &Header, into: &mut [u8]) {
 }
 
 /// Gives the sum of the words written, the last one filled up with zeroes.
-#[inline]
+#[inline(always)]
 fn write_pattern(pattern: &mut [u8], first: u64) -> u64 {
     let mut sum = 0u64;
     let mut word = first;
-    let mut words = pattern.chunks_exact_mut(WORD);
-    for bytes in &mut words {
-        bytes.copy_from_slice(&word.to_le_bytes());
+    let (words, rest) = pattern.as_chunks_mut::<WORD>();
+    for bytes in words {
+        *bytes = word.to_le_bytes();
         sum = sum.wrapping_add(word);
         word = word.wrapping_add(STEP);
     }
-    let rest = words.into_remainder();
     let tail = word & tail_mask(rest.len());
     rest.copy_from_slice(&tail.to_le_bytes()[..rest.len()]);
     sum.wrapping_add(tail)
 }
 
+#[inline(always)]
 fn tail_mask(bytes: usize) -> u64 {
     (1u64 << (8 * bytes)) - 1
 }
@@ -185,13 +188,12 @@ fn pattern_sum(length: usize, first: u64) -> u64 {
         .wrapping_add(tail)
 }
 
-#[inline]
+#[inline(always)]
 fn read_pattern(pattern: &[u8], first: u64) -> Pattern {
     let (mut sum, mut differs, mut expected) = (0u64, 0u64, first);
-    let words = pattern.chunks_exact(WORD);
-    let rest = words.remainder();
+    let (words, rest) = pattern.as_chunks::<WORD>();
     for bytes in words {
-        let word = word_at(bytes, 0);
+        let word = u64::from_le_bytes(*bytes);
         sum = sum.wrapping_add(word);
         differs |= word ^ expected;
         expected = expected.wrapping_add(STEP);

@@ -2,9 +2,13 @@
 //! and the pumps that move them over rings on threads of their own. The room knows rings and memory; sockets, messages and
 //! verdicts are not its business.
 
+pub mod fault;
 pub mod frame;
 mod gaps;
+pub mod lane;
 pub mod latency;
+pub mod pump;
+pub mod rig;
 pub mod sink;
 pub mod sizes;
 pub mod source;

@@ -114,6 +114,8 @@ pub struct Tally {
     pub lost: u64,
     /// Frames that came again.
     pub duplicate: u64,
+    /// Frames that came again and were allowed to.
+    pub again: u64,
     /// Frames that came after later ones.
     pub late: u64,
     /// How far behind, at most.
@@ -175,6 +177,9 @@ pub struct Sink {
     sample: u64,
     tally: Tally,
     latency: Latency,
+    /// Repetitions that are allowed: what a back-end had and had not returned when it died, it may see again.
+    again_allowed: u64,
+    alarm: Option<Finding>,
 }
 
 impl Sink {
@@ -186,7 +191,22 @@ impl Sink {
             sample: 1,
             tally: Tally::default(),
             latency: Latency::default(),
+            again_allowed: 0,
+            alarm: None,
         }
+    }
+
+    /// So many frames may come again from now on, besides those that might before: a back-end that died with them in hand
+    /// cannot know what became of them.
+    pub fn allow_again(&mut self, frames: u64) {
+        self.again_allowed += frames;
+    }
+
+    /// The first thing that was wrong.
+    #[inline]
+    #[must_use]
+    pub fn alarm(&self) -> Option<Finding> {
+        self.alarm
     }
 
     /// Compares only one of every `n` contents; headers, numbers and lengths are always looked at.
@@ -232,6 +252,11 @@ impl Sink {
                 self.tally.late += 1;
                 self.tally.late_by_most = self.tally.late_by_most.max(by);
                 What::Late { seq, by }
+            }
+            Some(Place::Again) if self.again_allowed > 0 => {
+                self.again_allowed -= 1;
+                self.tally.again += 1;
+                return;
             }
             Some(Place::Again) => {
                 self.tally.duplicate += 1;
@@ -284,9 +309,13 @@ impl Sink {
     }
 
     fn note(&mut self, stream: Option<u16>, what: What) {
+        let arrival = self.tally.frames - 1;
+        let finding = Finding { arrival, stream, what };
         if self.tally.findings.len() < FINDINGS_MAX {
-            let arrival = self.tally.frames - 1;
-            self.tally.findings.push(Finding { arrival, stream, what });
+            self.tally.findings.push(finding);
+        }
+        if !matches!(what, What::Foreign { .. }) {
+            self.alarm.get_or_insert(finding);
         }
     }
 

@@ -63,6 +63,12 @@ impl Sizes {
         usize::from(self.cycle[(seq % self.cycle.len() as u64) as usize])
     }
 
+    /// The average.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.cycle.iter().map(|size| f64::from(*size)).sum::<f64>() / self.cycle.len() as f64
+    }
+
     /// The longest.
     #[must_use]
     pub fn longest(&self) -> usize {

@@ -335,3 +335,57 @@ fn links_are_named() {
     std::os::unix::fs::symlink("../link", place.path("scenarios/link/round")).unwrap();
     place.vuh(&["run", "scenarios"]).code(2).err("round is a link");
 }
+
+/// Broken: a matrix that cannot be measured is measured, or one that can is not.
+#[test]
+fn a_bench_of_one_cell_and_of_none() {
+    let place = Place::empty();
+    let small = [
+        "bench",
+        "--topology",
+        "vhost-pci",
+        "--ring",
+        "split",
+        "--ring-size",
+        "64",
+        "--size",
+        "64",
+    ];
+    let short = ["--rounds", "2", "--window", "5"];
+    let words =
+        |more: &[&'static str]| -> Vec<&'static str> { small.iter().chain(&short).chain(more).copied().collect() };
+    place
+        .vuh(&words(&["--json", "b.json", "--svg", "b.svg"]))
+        .code(0)
+        .out("vhost-pci  split     64  32     poll")
+        .out("each verified; rings of 64, 2 rounds of 5 ms");
+    place
+        .vuh(&words(&["--baseline", "2"]))
+        .code(2)
+        .err("there are cells 1 to 1");
+    place
+        .vuh(&["bench", "--size", "63"])
+        .code(2)
+        .err("it has to have 64 to 9000");
+    place
+        .vuh(&["bench", "--size", "big"])
+        .code(2)
+        .err("neither a number nor 'imix'");
+    place
+        .vuh(&["bench", "--ring-size", "100"])
+        .code(2)
+        .err("a power of two");
+    place
+        .vuh(&[
+            "bench",
+            "--latency",
+            "--ring-size",
+            "64",
+            "--ring",
+            "packed",
+            "--rounds",
+            "1",
+        ])
+        .code(0)
+        .out("ratio of medians");
+}

@@ -1,5 +1,6 @@
 //! The steps: how each begins, what it waits for, and when it is done.
 
+mod asks;
 mod contents;
 mod control;
 mod data;
@@ -8,6 +9,7 @@ mod messages;
 mod process;
 mod qemu;
 mod replay;
+mod schedule;
 mod setup;
 mod threads;
 mod unordered;
@@ -33,6 +35,7 @@ use control::signal_kind;
 pub(super) use data::{Delivery, Submitted};
 pub(super) use messages::make_fd;
 use replay::Replaying;
+pub(super) use schedule::{Ends, Scheduled};
 pub(super) use threads::ThreadHold;
 use threads::Wanted;
 use unordered::Unordered;
@@ -53,6 +56,8 @@ pub(super) enum Waiting {
     All(Unordered),
     /// A simulated front-end's own requests.
     Front { peer: PeerId, setup: bool },
+    /// The answers to what a simulated peer has asked.
+    Answered(PeerId),
     /// A QEMU command, and others to be submitted after it.
     Qemu(PeerId, CommandId),
     /// QMP calls one after the other.
@@ -65,6 +70,8 @@ pub(super) enum Waiting {
     },
     /// One side of a recorded conversation.
     Replay(Box<Replaying>),
+    /// Steps of modelled endpoints.
+    Schedule(Box<Scheduled>),
     /// Frames on their way.
     Delivery(Box<Delivery>),
     /// A block request.
@@ -112,6 +119,10 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Send(_) => "send",
         Step::Raw(_) => "raw",
         Step::Reply(_) => "reply",
+        Step::Request(_) => "request",
+        Step::Answered(_) => "answered",
+        Step::AskDuring(_) => "ask_during",
+        Step::Shared(_) => "shared",
         Step::Expect(_) => "expect",
         Step::AnyOf(_) => "any_of",
         Step::Unordered(_) => "unordered",
@@ -137,6 +148,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::UntilHeld(_) => "until_held",
         Step::UntilIdle(_) => "until_idle",
         Step::Replay(_) => "replay",
+        Step::Schedule(_) => "schedule",
         Step::Kick(_) => "kick",
         Step::Call(_) => "call",
         Step::Close(_) => "close",
@@ -168,6 +180,7 @@ impl<'a> Run<'a> {
             Step::Setup(s) => s.within.as_ref(),
             Step::Expect(p) | Step::Until(p) => p.within.as_ref(),
             Step::AnyOf(ps) | Step::Unordered(ps) => ps.iter().filter_map(|p| p.within.as_ref()).next(),
+            Step::Request(s) => s.within.as_ref(),
             Step::Ring(s) => s.within.as_ref(),
             Step::Memory(s) => s.within.as_ref(),
             Step::Deliver(s) => s.within.as_ref(),
@@ -201,6 +214,7 @@ impl<'a> Run<'a> {
                 self.begin_connection(link, span)?;
                 let relay = connect.relay.iter().map(|kind| signal_kind(kind.value));
                 self.links[link.0].relays.wanted = relay.collect();
+                self.make_room(link, connect.room.as_ref())?;
                 return Ok(match self.is_served(link) {
                     true => Waiting::Nothing,
                     false => Waiting::Connection(link),
@@ -258,6 +272,7 @@ impl<'a> Run<'a> {
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
             Step::Replay(replay) => return self.begin_replay(replay),
+            Step::Schedule(schedule) => return self.begin_schedule(schedule, span),
             Step::Kick(kick) => {
                 let peer = self.peer(&kick.from.value, kick.from.span)?;
                 let ring = self.ring(&kick.ring)?;
@@ -304,7 +319,17 @@ impl<'a> Run<'a> {
             Step::Await(wanted) => return self.begin_await(wanted),
             Step::Echo(echo) => return self.begin_echo(echo, span),
             Step::Image(image) => self.image_step(image, span)?,
-            Step::Config(config) => return self.begin_config(config, span),
+            Step::Config(config) => {
+                let peer = self.peer(&config.peer.value, config.peer.span)?;
+                if self.peers[peer.0].spec.is_simulated() {
+                    return self.sim_config_step(config, span);
+                }
+                return self.begin_config(config, span);
+            }
+            Step::Request(request) => return self.begin_request(request),
+            Step::Answered(name) => return Ok(Waiting::Answered(self.peer(&name.value, name.span)?)),
+            Step::AskDuring(ask) => self.ask_during_step(ask)?,
+            Step::Shared(shared) => self.shared_step(shared, span)?,
             Step::Driver(driver) => return self.begin_driver(driver, span),
             Step::Qmp(qmp) => return self.begin_qmp(qmp),
             Step::Qtest(qtest) => return self.begin_qtest(qtest),
@@ -330,9 +355,11 @@ impl<'a> Run<'a> {
             Waiting::OneOf { matchers, skip_others } => self.poll_one_of(at, span, matchers, *skip_others),
             Waiting::All(unordered) => self.poll_all(at, span, unordered),
             Waiting::Front { peer, setup } => self.poll_front(at, step, *peer, *setup),
+            Waiting::Answered(peer) => self.poll_answered(span, *peer),
             Waiting::Qemu(peer, id) => self.poll_qemu(at, step, *peer, *id),
             Waiting::Calls { .. } => self.poll_calls(span, waiting),
             Waiting::Replay(replaying) => self.poll_replay(span, replaying),
+            Waiting::Schedule(scheduled) => self.poll_schedule(scheduled),
             Waiting::Delivery(delivery) => self.poll_delivery(span, delivery),
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
@@ -454,9 +481,10 @@ impl<'a> Run<'a> {
             Waiting::OneOf { matchers, .. } => list(matchers, " or "),
             Waiting::All(unordered) => list(&unordered.missing(), " and "),
             Waiting::Connection(link) => self.missing_end(*link),
-            Waiting::Front { peer, .. } => self.front_waits_for(*peer),
+            Waiting::Front { peer, .. } | Waiting::Answered(peer) => self.front_waits_for(*peer),
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
             Waiting::Replay(replaying) => replaying.waits_for(),
+            Waiting::Schedule(scheduled) => scheduled.waits_for(),
             Waiting::Delivery(delivery) => delivery.waits_for(),
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),
@@ -479,10 +507,13 @@ impl<'a> Run<'a> {
         } else {
             "the step's"
         };
-        let diagnostic = Diagnostic::error(format!("`{}` waited in vain", name(&step.value)))
+        let mut diagnostic = Diagnostic::error(format!("`{}` waited in vain", name(&step.value)))
             .at(step.span)
             .label(format!("{limit} limit was reached here"))
             .expected_actual(self.waits_for(waiting), self.what_came_instead());
+        for line in self.stuck() {
+            diagnostic = diagnostic.footer(format!("because   {line}"));
+        }
         match self.ended_by_itself() {
             Some((peer, exit)) => {
                 let footer = format!("because   `{}` ended: {exit}", peer.spec.name);

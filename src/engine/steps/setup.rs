@@ -166,7 +166,8 @@ impl Run<'_> {
     pub(super) fn front_waits_for(&self, peer: PeerId) -> String {
         match &self.peers[peer.0].sim {
             super::super::peers::Sim::Front(front) => front.waits_for().unwrap_or_default(),
-            _ => String::new(),
+            super::super::peers::Sim::Back(back) => back.waits_for().unwrap_or_default(),
+            super::super::peers::Sim::Server(_) | super::super::peers::Sim::None => String::new(),
         }
     }
 }

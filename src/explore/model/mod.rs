@@ -1,6 +1,25 @@
 //! Exploring modelled endpoints under virtual time.
+//!
+//! `machine` is what the search needs of a model, `search` visits all of its states, `reduce` leaves out interleavings
+//! that make no difference, `cycles` finds runs without end, `verdict` puts together what was found.
 
-use super::{ExploreError, Found, Options, Report};
+mod chance;
+mod cycles;
+pub mod diagram;
+mod machine;
+mod reduce;
+mod report;
+mod schedule;
+mod search;
+mod verdict;
+
+pub use chance::{Chance, Sampled, sample};
+pub use machine::{Came, Machine, Packed, fold};
+pub use report::{QUEUE_BOUND, bound_words, explore, judge, verdict_json};
+pub use schedule::Schedule;
+pub use search::{Bound, Limits, STATES_DEFAULT, Space, search};
+pub use verdict::{Finding, Verdict, verdict};
+
 use crate::scenario::Plan;
 
 /// Whether the peers of a scenario are modelled endpoints.
@@ -8,17 +27,5 @@ pub fn is_for(plan: &Plan) -> bool {
     plan.scenario.peers.iter().any(|(_, peer)| peer.retry.is_some())
 }
 
-/// Explores a scenario of modelled endpoints.
-///
-/// # Errors
-/// A schedule that does not fit.
-pub fn explore(plan: &Plan, _options: &Options) -> Result<Report, ExploreError> {
-    let why = "unsupported: modelled endpoints cannot be explored yet".to_owned();
-    Ok(Report {
-        id: plan.id.clone(),
-        text: why.clone(),
-        json: serde_json::json!({"scenario": plan.id, "unsupported": why}),
-        result: Found::Unsupported(why),
-        scenario: None,
-    })
-}
+#[cfg(test)]
+mod tests;

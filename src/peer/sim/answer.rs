@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Outgoing;
-use crate::wire::{FieldError, Header, Message, Payload, Value};
+use super::{Outgoing, Output};
+use crate::wire::{Channel, FieldError, Header, Message, Payload, Value};
 
 /// What a scripted answer changes. The default changes nothing.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +28,85 @@ pub struct Answer {
     pub nth: Option<u64>,
     /// Offsets to cut it at.
     pub split: Vec<usize>,
+}
+
+/// Scripted answers by request, and how often each was asked.
+#[derive(Debug, Default)]
+pub struct Scripts {
+    answers: Vec<(u32, Answer)>,
+    seen: Vec<(u32, u64)>,
+    /// Answers that are put off, by the token of their timer.
+    later: Vec<(u64, Outgoing)>,
+    serial: u64,
+}
+
+/// Tokens of timers of put-off answers begin here, so that they meet no others.
+const FIRST_TOKEN: u64 = 1 << 48;
+
+impl Scripts {
+    /// Answers by request id.
+    pub fn new(answers: Vec<(u32, Answer)>) -> Self {
+        Self {
+            answers,
+            ..Self::default()
+        }
+    }
+
+    /// How a request that has just come is to be answered, if the script says.
+    pub fn answer(&mut self, request: u32) -> Option<Answer> {
+        let nth = match self.seen.iter_mut().find(|(id, _)| *id == request) {
+            Some((_, count)) => {
+                *count += 1;
+                *count
+            }
+            None => {
+                self.seen.push((request, 1));
+                1
+            }
+        };
+        let fits = |(id, answer): &&(u32, Answer)| *id == request && answer.nth.is_none_or(|n| n == nth);
+        self.answers.iter().find(fits).map(|(_, answer)| answer.clone())
+    }
+
+    /// What comes of a scripted answer.
+    pub fn outputs(&mut self, answer: &Answer, reply: Message, fds: Vec<OwnedFd>) -> Vec<Output> {
+        let channel: Channel = reply.channel;
+        if answer.close {
+            return vec![Output::Close(channel)];
+        }
+        if answer.silent {
+            return Vec::new();
+        }
+        let mut outputs = Vec::new();
+        for _ in 0..if answer.twice { 2 } else { 1 } {
+            let copies: Vec<OwnedFd> = fds.iter().filter_map(|fd| fd.try_clone().ok()).collect();
+            match (answer.apply(reply.clone(), copies), answer.after_ms) {
+                (Ok(outgoing), None) => outputs.push(Output::Send(outgoing)),
+                (Ok(outgoing), Some(ms)) => {
+                    self.serial += 1;
+                    let token = FIRST_TOKEN + self.serial;
+                    self.later.push((token, outgoing));
+                    outputs.push(Output::Later { token, ms });
+                }
+                (Err(error), _) => {
+                    let what = format!("the scripted answer does not fit: {error}");
+                    outputs.push(Output::Fault(what));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// The answer whose time has come.
+    pub fn due(&mut self, token: u64) -> Option<Outgoing> {
+        let at = self.later.iter().position(|(t, _)| *t == token)?;
+        Some(self.later.remove(at).1)
+    }
+
+    /// A new connection: what was put off is not sent any more.
+    pub fn connected(&mut self) {
+        self.later.clear();
+    }
 }
 
 /// Header words to replace.

@@ -5,6 +5,8 @@ pub mod answer;
 pub mod back;
 pub mod front;
 pub mod pci;
+pub mod retry;
+pub mod wanted;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use super::{AVAIL_F_NO_INTERRUPT, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, De
 use super::{USED_F_NO_NOTIFY, event_passed};
 
 /// Most bytes of all buffers of a chain together (virtio 1.3, section 2.7.5).
-const CHAIN_BYTES_MAX: u64 = 1 << 32;
+pub(crate) const CHAIN_BYTES_MAX: u64 = 1 << 32;
 
 /// Most descriptors of an indirect table on rings that are smaller: QEMU's VIRTQUEUE_MAX_SIZE.
 const INDIRECT_MAX: u32 = 1024;
@@ -288,7 +288,7 @@ impl Collect {
 
 /// Descriptors in an indirect table. Virtio forbids chains longer than the ring (section 2.7.5.3.1), but drivers in use build
 /// them on small rings and QEMU takes them up to its own largest queue, so the bound is the larger of the two.
-fn indirect_count(desc: &Descriptor, head: u16, ring: u16) -> Result<u32, RingError> {
+pub(crate) fn indirect_count(desc: &Descriptor, head: u16, ring: u16) -> Result<u32, RingError> {
     if desc.flags & DESC_F_NEXT != 0 {
         return Err(RingError::IndirectFlags { head, what: "NEXT set" });
     }

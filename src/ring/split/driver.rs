@@ -326,7 +326,7 @@ impl SplitDriver {
     }
 }
 
-fn check_chain(chain: &[Buffer]) -> Result<(), RingError> {
+pub(crate) fn check_chain(chain: &[Buffer]) -> Result<(), RingError> {
     if chain.is_empty() {
         return Err(RingError::BadChain {
             reason: "it has no buffers",

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::super::link_steps::Signals;
 use super::super::scalar::{Duration, Node, Num, Ordered};
 use super::super::span::At;
-use super::Step;
+use super::{Room, Step};
 
 /// `replay`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,6 +27,29 @@ pub struct Replay {
     pub within: Option<At<Duration>>,
 }
 
+/// `schedule`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Schedule {
+    /// When timers fire: `slow` (only when nothing else can happen), `sync` (only when no copy of the request or of its answer is left
+    /// anywhere) or `async` (at any time while waiting). Default `slow`.
+    #[serde(default)]
+    pub regime: Option<At<String>>,
+    /// The steps, in order: a peer and what it does, such as `front start`, `back receive`, `front timer`. What is not possible
+    /// ends the run.
+    #[serde(default)]
+    pub choices: Vec<At<String>>,
+    /// Steps after them that lead back to where they began: once around a run without end.
+    #[serde(default)]
+    pub cycle: Vec<At<String>>,
+    /// The verdict classes that this comes to, all of them: `hang`, `loss`, `duplicate` and so on. None: nothing is wrong.
+    #[serde(default)]
+    pub comes_to: Vec<At<String>>,
+    /// All is done after it. Otherwise it may stop on the way.
+    #[serde(default)]
+    pub finished: bool,
+}
+
 /// `connect`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +65,9 @@ pub struct Connect {
     /// from peer to peer.
     #[serde(default)]
     pub relay: Vec<At<Signals>>,
+    /// How many messages each socket holds between two simulated peers; default: all.
+    #[serde(default)]
+    pub room: Option<Room>,
     /// Limit for this step; default: the scenario's.
     #[serde(default)]
     pub within: Option<At<Duration>>,
@@ -97,6 +123,9 @@ pub struct Use {
     /// Its parameters.
     #[serde(default)]
     pub with: Ordered<At<Node>>,
+    /// Parameters that take one value after the other: the fragment is used once for each combination.
+    #[serde(default)]
+    pub each: Ordered<Vec<At<Node>>>,
 }
 
 /// `hold_thread`.

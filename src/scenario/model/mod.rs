@@ -1,6 +1,7 @@
 //! The typed plan: what a scenario file says, before anything is looked up or run. One struct a map of the language,
 //! `deny_unknown_fields` everywhere; the JSON Schema for editors is generated from these types.
 
+mod asks;
 mod checks;
 mod control;
 mod device;
@@ -15,6 +16,7 @@ use super::link_steps::{Alter, Hold, Inject, Join, Meddle, Reorder, Split};
 use super::scalar::{Duration, Node, Ordered};
 use super::span::At;
 
+pub use asks::*;
 pub use checks::*;
 pub use control::*;
 pub use device::*;
@@ -134,6 +136,14 @@ pub enum Step {
     Raw(Raw),
     /// A simulated peer answers the oldest request of that name which it left open (`manual`).
     Reply(Reply),
+    /// A simulated peer makes a request of its own accord, in a form that is legal where it stands, and waits for the answer.
+    Request(Box<RequestStep>),
+    /// Waits until a simulated peer has the answers to all that `request` has made it ask.
+    Answered(At<String>),
+    /// A simulated back-end asks on its channel while it handles a request of the front-end.
+    AskDuring(Box<AskDuring>),
+    /// Reads or writes a shared memory region of the device, or looks whether something is mapped.
+    Shared(SharedStep),
     /// The next message from that peer must be this.
     Expect(Box<Pattern>),
     /// The next message must be one of these.
@@ -185,6 +195,9 @@ pub enum Step {
     /// A simulated peer plays its side of a recorded conversation: what that side sent is sent, with features, counts and
     /// descriptors of the present one, and what was answered is waited for.
     Replay(Replay),
+    /// Two modelled endpoints (peers with `retry:`) take these steps, one after the other, over real sockets. After each, what is
+    /// unread on every socket has to be what the model says, byte for byte.
+    Schedule(Schedule),
     /// A simulated front-end signals a ring's kick eventfd.
     Kick(RingRef),
     /// A simulated back-end signals a ring's call eventfd.

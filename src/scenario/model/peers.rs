@@ -1,11 +1,15 @@
 //! The peers of a scenario: who plays them, what they offer, how they answer.
 
-use schemars::JsonSchema;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
-use super::{PciDecl, Scenario};
+use super::{PciDecl, Scenario, Serves};
+use crate::peer::sim::retry::Resends;
 use crate::wire::Dialect;
 
 /// One peer. Exactly one of `frontend` and `backend` is given: `simulated`, a name of the catalogue, a command line
@@ -52,12 +56,21 @@ pub struct PeerDecl {
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
-    /// Scripted answers of a simulated back-end, by request.
+    /// Scripted answers of a simulated peer by request: of a back-end on the main socket, of a front-end on the channel.
     #[serde(default)]
     pub answers: Ordered<Answer>,
     /// Simulated front-end: signals each kick eventfd before it passes it on, as QEMU does (VU-RING-14). Default true.
     #[serde(default)]
     pub kick_on_start: Option<At<bool>>,
+    /// Simulated front-end: when it serves the back-end channel. Default `routed`.
+    #[serde(default)]
+    pub serves_channel: Option<At<Serves>>,
+    /// Simulated back-end: reads its main socket also while a handler waits for an answer on the channel (`ask_during`).
+    #[serde(default)]
+    pub reads_while_asking: Option<At<bool>>,
+    /// Simulated back-end: bytes of the device's shared memory regions, the region with id 0 first; needs SHMEM.
+    #[serde(default)]
+    pub shared_memory: Vec<At<Size>>,
     /// Which end listens on the socket, where the peer leaves it open: true = this peer.
     #[serde(default)]
     pub listens: Option<At<bool>>,
@@ -196,9 +209,9 @@ pub struct RetryDecl {
     /// Operations instead of a program: requests by name, with `!` if an ack is asked for.
     #[serde(default)]
     pub operations: Option<Vec<At<String>>>,
-    /// Re-sends: a number, or `unbounded`. Default 2.
+    /// Re-sends: a number up to 6, or `unbounded`. Default 2.
     #[serde(default)]
-    pub resends: Option<At<String>>,
+    pub resends: Option<At<ResendsDecl>>,
     /// Messages that wait unread at most, before a send of this peer blocks. Default: no limit.
     #[serde(default)]
     pub capacity: Option<At<Num>>,
@@ -210,5 +223,41 @@ impl Scenario {
         let declared = self.peers.iter().find_map(|(_, peer)| peer.dialect.as_ref());
         // what is no dialect is reported where declarations are checked
         declared.and_then(|d| d.value.parse().ok()).unwrap_or_default()
+    }
+}
+
+/// How often a modelled endpoint sends a request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResendsDecl(pub Resends);
+
+impl<'de> Deserialize<'de> for ResendsDecl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = ResendsDecl;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a number up to 6, or unbounded")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<ResendsDecl, E> {
+                self.visit_str(&number.to_string())
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ResendsDecl, E> {
+                text.parse().map(ResendsDecl).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for ResendsDecl {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Resends".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 6}, {"const": "unbounded"}]})
     }
 }

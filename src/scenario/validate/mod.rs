@@ -1,6 +1,7 @@
 //! Checks what types cannot say: that names exist, that a step is possible for the peer it is about, that what waits is
 //! let go, that what is bound is used. Reports everything it finds.
 
+mod asks;
 mod control;
 mod empty;
 mod flow;
@@ -9,6 +10,7 @@ mod numbers;
 mod patterns;
 mod pci;
 mod peers;
+mod schedule;
 mod steps;
 mod values;
 mod waits;
@@ -49,6 +51,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
     };
     cx.header();
     cx.declarations();
+    cx.model();
     cx.steps(&scenario.steps);
     cx.length(&scenario.steps);
     cx.checks(&scenario.check);

@@ -97,6 +97,7 @@ impl<'a> Cx<'a> {
         self.program(peer);
         self.device(peer);
         self.belongs(peer);
+        self.of_party(peer.decl, peer);
         self.sizes(peer.decl);
         self.dialect(peer);
         self.pci(peer);

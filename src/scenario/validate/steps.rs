@@ -4,8 +4,8 @@ use crate::wire::Party;
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{
-    Blk, BlkAction, ConfigStep, Driver, DriverAction, HoldThread, MemoryAction, MemoryStep, Raw, Reply, RingAction,
-    RingStep, Send, Step, ThreadPoint,
+    Blk, BlkAction, Driver, DriverAction, HoldThread, MemoryAction, MemoryStep, Raw, Reply, RingAction, RingStep, Send,
+    Step, ThreadPoint,
 };
 use super::super::span::{At, Span};
 use super::values::Holds;
@@ -43,6 +43,10 @@ impl<'a> Cx<'a> {
             }
             Step::Raw(raw) => self.raw(raw, place),
             Step::Reply(reply) => self.reply(reply),
+            Step::Request(request) => self.request_step(request),
+            Step::Answered(peer) => drop(self.actor(peer, "answered", None, Kinds::Simulated)),
+            Step::AskDuring(ask) => self.ask_during(ask),
+            Step::Shared(shared) => self.shared_step(shared, place),
             Step::Expect(pattern) | Step::Until(pattern) => self.pattern(pattern, place, true),
             Step::Never(pattern) | Step::NotYet(pattern) => self.pattern(pattern, place, false),
             Step::AnyOf(patterns) | Step::Unordered(patterns) => {
@@ -80,6 +84,7 @@ impl<'a> Cx<'a> {
             Step::HoldThread(hold) => self.hold_thread(hold, place),
             Step::UntilIdle(peer) => drop(self.actor(peer, "until_idle", None, Kinds::Process)),
             Step::Barrier(_) | Step::Release(_) | Step::UntilHeld(_) | Step::Await(_) | Step::Use(_) => {}
+            Step::Schedule(schedule) => self.schedule(schedule, place),
             Step::Replay(replay) => drop(self.actor(&replay.peer, "replay", None, Kinds::Simulated)),
             Step::Kick(ring) => drop(self.actor(&ring.from, "kick", FRONT, Kinds::Simulated)),
             Step::Call(ring) => drop(self.actor(&ring.from, "call", BACK, Kinds::Simulated)),
@@ -295,22 +300,6 @@ impl<'a> Cx<'a> {
                 let place = blk.wait.as_ref().map_or(action, |w| w.span);
                 let error = Diagnostic::error("nothing can await this request, it has no name").at(place);
                 self.report(error.help("add `as: NAME`, and an `await` step"));
-            }
-            _ => {}
-        }
-    }
-
-    fn config(&mut self, config: &ConfigStep) {
-        self.actor(&config.peer, "config", FRONT, Kinds::Qemu);
-        match (&config.is, &config.write) {
-            (Some(is), Some(write)) => {
-                let error = Diagnostic::error("`config` reads or writes, not both").at(write.span);
-                self.report(error.note(is.span, "reads"));
-            }
-            (None, None) => {
-                let error =
-                    Diagnostic::error("`config` neither reads (`is`) nor writes (`write`)").at(config.peer.span);
-                self.report(error);
             }
             _ => {}
         }

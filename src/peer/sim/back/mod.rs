@@ -1,13 +1,15 @@
 //! The simulated back-end: answers every request of the specification, maps what it is sent, and runs a device model on
 //! the rings.
 
+mod channel;
+mod iotlb;
 mod requests;
 mod ring;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::answer::Answer;
+use super::answer::{Answer, Scripts};
 use super::{Outgoing, Output};
 use crate::memory::{DirtyLog, Inflight, MemoryError, RegionTable};
 use crate::peer::device::{DeviceModel, net::TxFrame};
@@ -22,7 +24,9 @@ pub const F_PROTOCOL_FEATURES: u64 = 1 << 30;
 /// VHOST_F_LOG_ALL.
 pub const F_LOG_ALL: u64 = 1 << 26;
 
-/// What the simulated device cannot do: packed rings, use in order, addresses that an IOMMU translates.
+/// VIRTIO_F_ACCESS_PLATFORM.
+const F_ACCESS_PLATFORM: u64 = 1 << 33;
+/// What the simulated device cannot do as a recorded one did: packed rings, use in order, addresses that an IOMMU translates.
 const F_NOT_SERVED: u64 = 1 << 33 | 1 << 34 | 1 << 35;
 
 /// Requests that wait for a `reply` step, at most.
@@ -44,6 +48,10 @@ pub struct BackConfig {
     pub answers: Vec<(u32, Answer)>,
     /// Memory slots it has.
     pub memory_slots: u64,
+    /// Bytes of its shared memory regions.
+    pub shared_memory: Vec<u64>,
+    /// A handler that waits for an answer on the channel reads the main socket meanwhile.
+    pub reads_while_asking: bool,
 }
 
 /// Why a back-end cannot do what a step wants.
@@ -67,6 +75,9 @@ pub enum BackError {
     /// There is no such ring.
     #[error("there is no ring {0}")]
     NoRing(u16),
+    /// A request cannot be made.
+    #[error("{0}")]
+    CannotAsk(String),
 }
 
 /// Why a request fails.
@@ -94,11 +105,14 @@ pub struct SimBack {
     inflight: Option<Inflight>,
     status: u64,
     rings: Vec<Ring>,
+    channel: channel::ChannelState,
+    iotlb: iotlb::Iotlb,
+    /// Bytes of the configuration space that differ from the device's own.
+    changed_config: Option<Vec<u8>>,
     open: VecDeque<Open>,
-    later: Vec<(u64, Outgoing)>,
     /// Rings that have more to be served than one turn allows.
     resume: Vec<(u64, u16)>,
-    seen: Vec<(u32, u64)>,
+    scripts: Scripts,
     serial: u64,
     /// What a recorded back-end answered, by request, the next answer first.
     recorded: BTreeMap<u32, VecDeque<Payload>>,
@@ -113,8 +127,9 @@ struct Open {
 
 impl SimBack {
     /// A back-end that has not been connected yet.
-    pub fn new(config: BackConfig) -> Self {
+    pub fn new(mut config: BackConfig) -> Self {
         let rings = (0..config.queues).map(|_| Ring::default()).collect();
+        let scripts = Scripts::new(std::mem::take(&mut config.answers));
         Self {
             config,
             features: 0,
@@ -125,10 +140,12 @@ impl SimBack {
             inflight: None,
             status: 0,
             rings,
+            channel: channel::ChannelState::default(),
+            iotlb: iotlb::Iotlb::default(),
+            changed_config: None,
             open: VecDeque::new(),
-            later: Vec::new(),
             resume: Vec::new(),
-            seen: Vec::new(),
+            scripts,
             serial: 0,
             recorded: BTreeMap::new(),
             outputs: VecDeque::new(),
@@ -145,8 +162,10 @@ impl SimBack {
         self.inflight = None;
         self.status = 0;
         self.rings = (0..self.config.queues).map(|_| Ring::default()).collect();
+        self.channel = channel::ChannelState::default();
+        self.iotlb = iotlb::Iotlb::default();
         self.open.clear();
-        self.later.clear();
+        self.scripts.connected();
         self.resume.clear();
     }
 
@@ -229,26 +248,40 @@ impl SimBack {
     }
 
     /// A message arrived.
-    pub fn message(&mut self, message: Message, fds: Vec<OwnedFd>) {
-        if message.is_reply() || message.channel == Channel::Backend {
-            // a reply on the channel; the script or the monitor judges it
+    pub fn message(&mut self, message: Message, mut fds: Vec<OwnedFd>) {
+        if message.channel == Channel::Backend {
+            if message.is_reply() {
+                self.channel_reply(&message, &fds);
+            }
             return;
         }
+        // a reply of the front-end on the main socket is for the monitor to judge
+        if message.is_reply() || self.is_paused_by(&message, &mut fds) {
+            return;
+        }
+        self.carry_out(&message, fds);
+    }
+
+    /// Carries a request out and answers it.
+    fn carry_out(&mut self, message: &Message, fds: Vec<OwnedFd>) {
         let Some(spec) = message.spec() else {
             self.fault(format!("unknown request {}", message.request));
-            self.acknowledge(&message, None, 1, Vec::new());
+            self.acknowledge(message, None, 1, Vec::new());
             return;
         };
-        match self.handle(&message, fds) {
+        match self.handle(message, fds) {
             Ok(Some((payload, fds))) => {
-                let reply = Message::reply_to(&message, payload);
-                self.answer(&message, reply, fds);
+                let reply = Message::reply_to(message, payload);
+                self.answer(message, reply, fds);
             }
-            Ok(None) => self.acknowledge(&message, Some(spec), 0, Vec::new()),
+            Ok(None) => self.acknowledge(message, Some(spec), 0, Vec::new()),
             Err(refusal) => {
                 self.fault(format!("{} refused: {refusal}", spec.name));
-                self.acknowledge(&message, Some(spec), 1, Vec::new());
+                self.acknowledge(message, Some(spec), 1, Vec::new());
             }
+        }
+        if message.request == id::frontend::IOTLB_MSG {
+            self.serve_translated_rings();
         }
     }
 
@@ -263,8 +296,8 @@ impl SimBack {
             let (_, ring) = self.resume.remove(at);
             self.serve(ring);
         }
-        if let Some(at) = self.later.iter().position(|(t, _)| *t == token) {
-            let (_, outgoing) = self.later.remove(at);
+        self.look_at_pages(token);
+        if let Some(outgoing) = self.scripts.due(token) {
             self.outputs.push_back(Output::Send(outgoing));
         }
     }
@@ -374,50 +407,11 @@ impl SimBack {
             }
             return;
         }
-        let nth = self.count(id);
-        let scripted = self
-            .config
-            .answers
-            .iter()
-            .find(|(i, a)| *i == id && a.nth.is_none_or(|n| n == nth));
-        let Some((_, answer)) = scripted else {
+        let Some(answer) = self.scripts.answer(id) else {
             self.outputs.push_back(Output::Send(Outgoing::automatic(reply, fds)));
             return;
         };
-        let answer = answer.clone();
-        if answer.close {
-            self.outputs.push_back(Output::Close(Channel::Main));
-            return;
-        }
-        if answer.silent {
-            return;
-        }
-        for _ in 0..if answer.twice { 2 } else { 1 } {
-            let copies: Vec<OwnedFd> = fds.iter().filter_map(|fd| fd.try_clone().ok()).collect();
-            match (answer.apply(reply.clone(), copies), answer.after_ms) {
-                (Ok(outgoing), None) => self.outputs.push_back(Output::Send(outgoing)),
-                (Ok(outgoing), Some(ms)) => {
-                    self.serial += 1;
-                    self.later.push((self.serial, outgoing));
-                    self.outputs.push_back(Output::Later { token: self.serial, ms });
-                }
-                (Err(error), _) => self.fault(format!("the scripted answer does not fit: {error}")),
-            }
-        }
-    }
-
-    /// Counts requests of a kind; gives the number of this one, from 1.
-    fn count(&mut self, id: u32) -> u64 {
-        match self.seen.iter_mut().find(|(i, _)| *i == id) {
-            Some((_, count)) => {
-                *count += 1;
-                *count
-            }
-            None => {
-                self.seen.push((id, 1));
-                1
-            }
-        }
+        self.outputs.extend(self.scripts.outputs(&answer, reply, fds));
     }
 }
 

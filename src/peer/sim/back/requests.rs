@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Answered, F_PROTOCOL_FEATURES, Refusal, SimBack};
 use crate::memory::{DirtyLog, Inflight, MemRegionDesc};
 use crate::wire::id::frontend as request;
-use crate::wire::{Config, MemRegion, Message, Payload, ProtocolFeature, VringBase, VringFd, VringState};
+use crate::wire::{Config, MemRegion, Message, Payload, ProtocolFeature, ShmemConfig, VringBase, VringFd, VringState};
 
 /// SET_DEVICE_STATE_FD: failed, and no descriptor in the reply.
 const DEVICE_STATE_FAILED: u64 = 0x101;
@@ -95,10 +95,21 @@ impl SimBack {
                 self.status = *status;
                 Ok(None)
             }
-            (request::IOTLB_MSG, _) => Ok(None),
+            (request::IOTLB_MSG, Payload::Iotlb(told)) => match told.kind {
+                IOTLB_UPDATE => self.iotlb.update(told).map(|()| None).map_err(Refusal::Because),
+                IOTLB_INVALIDATE => {
+                    self.iotlb.invalidate(told.iova, told.size);
+                    Ok(None)
+                }
+                other => refuse(format!("IOTLB_MSG of type {other}")),
+            },
+            (request::GET_SHARED_OBJECT, Payload::SharedObject(object)) => {
+                let file = self.object(&object.uuid);
+                Ok(Some((Payload::Empty, file.into_iter().collect())))
+            }
             (request::SET_DEVICE_STATE_FD, _) => number(DEVICE_STATE_FAILED),
             (request::CHECK_DEVICE_STATE, _) => number(1),
-            (request::GET_SHMEM_CONFIG, _) => Ok(Some((Payload::ShmemConfig(Default::default()), Vec::new()))),
+            (request::GET_SHMEM_CONFIG, _) => Ok(Some((self.shmem_config().into(), Vec::new()))),
             (request::POSTCOPY_END, _) => number(1),
             (_, payload) => match payload.ring_index() {
                 Some(index) => self.ring_request(message, index, fds),
@@ -164,6 +175,7 @@ impl SimBack {
                 Ok(None)
             }
             (request::GET_VRING_BASE | request::GET_VRING_BASE_SKIP_DRAIN, _) => {
+                self.forget_page(index);
                 let indices = u32::from(self.stop(index));
                 let base = VringBase {
                     index: u32::from(index),
@@ -188,9 +200,36 @@ impl SimBack {
         Ok(None)
     }
 
+    fn shmem_config(&self) -> ShmemConfig {
+        let mut config = ShmemConfig::default();
+        for (size, of_device) in config.sizes.iter_mut().zip(&self.config.shared_memory) {
+            *size = *of_device;
+        }
+        config.num_regions = config.sizes.iter().filter(|size| **size > 0).count() as u32;
+        config
+    }
+
+    /// The configuration space as a driver reads it.
+    pub fn config_space(&self) -> &[u8] {
+        self.changed_config
+            .as_deref()
+            .unwrap_or_else(|| self.config.device.config())
+    }
+
+    /// The device changes its configuration space; false if it has no such bytes.
+    pub fn change_config(&mut self, offset: usize, bytes: &[u8]) -> bool {
+        let mut space = self.config_space().to_vec();
+        let Some(place) = space.get_mut(offset..offset.saturating_add(bytes.len())) else {
+            return false;
+        };
+        place.copy_from_slice(bytes);
+        self.changed_config = Some(space);
+        true
+    }
+
     /// The configuration space, or an empty payload where the range lies outside of it.
     fn get_config(&self, wanted: &Config) -> Payload {
-        let space = self.config.device.config();
+        let space = self.config_space();
         let start = wanted.offset as usize;
         let end = start.saturating_add(wanted.size as usize);
         // a driver may ask for the whole structure of a newer specification: what the device does not have is 0
@@ -205,6 +244,10 @@ impl SimBack {
         })
     }
 }
+
+/// Types of IOTLB_MSG.
+const IOTLB_UPDATE: u8 = 2;
+const IOTLB_INVALIDATE: u8 = 3;
 
 /// Most bytes of configuration space that vhost-user carries.
 const CONFIG_MAX: usize = 256;

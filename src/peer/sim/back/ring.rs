@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::{F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
+use super::iotlb::Translated;
+use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
 use crate::peer::device::{Budget, DeviceError, Served, serve_ring};
 use crate::peer::sim::Output;
@@ -28,6 +29,10 @@ pub(super) struct Ring {
     pub(super) enabled: bool,
     /// Present while the ring is started.
     pub(super) device: Option<SplitDevice>,
+    /// It was started, and waits for translations of its own addresses.
+    pub(super) starting: bool,
+    /// It waits for a translation.
+    pub(super) waits: bool,
 }
 
 impl SimBack {
@@ -37,6 +42,9 @@ impl SimBack {
         let address = ring
             .address
             .ok_or_else(|| Refusal::Because(format!("ring {index} has no addresses")))?;
+        if self.has_iommu() {
+            return self.start_translated(index);
+        }
         let layout = SplitLayout {
             size: ring.size,
             desc: self.memory.user_to_guest(address.descriptor)?,
@@ -55,8 +63,86 @@ impl SimBack {
         if let Some(device) = ring.device.take() {
             ring.base = device.base();
         }
-        ring.kick = None;
+        (ring.kick, ring.starting, ring.waits) = (None, false, false);
         ring.base
+    }
+
+    fn has_iommu(&self) -> bool {
+        self.features & F_ACCESS_PLATFORM != 0
+    }
+
+    /// Starts a ring whose addresses are the device's, or asks for the first translation that is missing.
+    fn start_translated(&mut self, index: u16) -> Result<(), Refusal> {
+        let ring = &self.rings[usize::from(index)];
+        let Some(address) = ring.address else { return Ok(()) };
+        let layout = SplitLayout {
+            size: ring.size,
+            desc: address.descriptor,
+            avail: address.available,
+            used: address.used,
+        };
+        let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
+        let started = memory
+            .covers(layout.used, SplitLayout::used_bytes(layout.size), true)
+            .map_err(Refusal::from)
+            .and_then(|()| Ok(SplitDevice::start(layout, ring.base, &memory)?));
+        match (started, memory.missed()) {
+            (Ok(mut device), _) => {
+                device.set_event_idx(self.features & F_EVENT_IDX != 0);
+                let ring = &mut self.rings[usize::from(index)];
+                (ring.device, ring.starting) = (Some(device), false);
+                Ok(())
+            }
+            (Err(_), Some(miss)) => {
+                self.rings[usize::from(index)].starting = true;
+                self.ask_for_translation(miss);
+                Ok(())
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Translations have changed: rings that wait for one are looked at again.
+    pub(super) fn serve_translated_rings(&mut self) {
+        for index in 0..self.rings.len() as u16 {
+            let ring = &self.rings[usize::from(index)];
+            if ring.starting
+                && let Err(error) = self.start_translated(index)
+            {
+                self.fault(format!("ring {index}: {error}"));
+                self.stop(index);
+            }
+            let ring = &mut self.rings[usize::from(index)];
+            if ring.device.is_some() && (std::mem::take(&mut ring.waits) || self.has_iommu()) {
+                self.serve(index);
+            }
+        }
+    }
+
+    /// Whether the ring and the next chain on it are translated; asks for what is missing.
+    fn is_translated(&mut self, index: u16) -> bool {
+        let Some(ring) = self.rings.get(usize::from(index)) else {
+            return true;
+        };
+        let Some(device) = &ring.device else { return true };
+        let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
+        let layout = *device.layout();
+        let used = memory.covers(layout.used, SplitLayout::used_bytes(layout.size), true);
+        // a copy takes the chain, so that the ring stays where it is
+        let mut ahead = device.clone();
+        let seen = used.is_ok() && layout.check(&memory).is_ok();
+        if seen && let Ok(Some(chain)) = ahead.pop(&memory) {
+            for (address, length) in &chain.readable {
+                let _ = memory.covers(*address, u64::from(*length), false);
+            }
+            for (address, length) in &chain.writable {
+                let _ = memory.covers(*address, u64::from(*length), true);
+            }
+        }
+        let Some(miss) = memory.missed() else { return true };
+        self.rings[usize::from(index)].waits = true;
+        self.ask_for_translation(miss);
+        false
     }
 
     /// Processes what is available on a ring, if it is started, and rings that this may have woken (loop-back).
@@ -68,6 +154,9 @@ impl SimBack {
     }
 
     fn serve_one(&mut self, index: u16) {
+        if self.has_iommu() && !self.is_translated(index) {
+            return;
+        }
         match self.serve_turn(index) {
             None => {}
             Some(Ok(served)) => {
@@ -109,15 +198,22 @@ impl SimBack {
         let log_ring = ring.address.is_some_and(|a| a.flags & 1 != 0);
         let ring_memory: &dyn GuestAccess = if log_ring { buffers } else { memory };
         let model = self.config.device.as_mut();
+        if self.features & F_ACCESS_PLATFORM != 0 {
+            // one chain a turn: of the next one it is not known yet whether it is translated
+            let ring_memory = Translated::new(&self.iotlb, memory, ring_memory);
+            let buffers = Translated::new(&self.iotlb, memory, buffers);
+            let turn = Budget { chains: 1, ..TURN };
+            return Some(serve_ring(
+                model,
+                index,
+                ring.enabled,
+                device,
+                &ring_memory,
+                &buffers,
+                turn,
+            ));
+        }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)
-    }
-
-    fn signal(&mut self, index: u16) {
-        let ring = &self.rings[usize::from(index)];
-        if let Some(fd) = &ring.call {
-            let fd = Arc::clone(fd);
-            self.outputs.push_back(Output::Call { ring: index, fd });
-        }
     }
 }

@@ -126,6 +126,7 @@ impl SimFront {
                 driver,
                 kick: None,
                 call: None,
+                in_band: false,
                 base: None,
                 pending: std::collections::BTreeMap::new(),
             });

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{FrontError, SimFront};
+use super::{Asker, FrontError, SimFront};
 use crate::memory::GuestAccess;
 use crate::peer::device::blk::{BlkOp, BlkRequest};
 use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
-use crate::peer::sim::{Outgoing, Output};
+use crate::peer::sim::Output;
 use crate::ring::{Buffer, Used};
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
@@ -131,9 +131,12 @@ impl SimFront {
         self.echo_results.remove(&id)
     }
 
-    /// Signals a ring's kick eventfd, or sends VRING_KICK where that was negotiated and there is no eventfd.
+    /// Notifies a ring: through its page, by its kick eventfd, or with VRING_KICK where it was started without one.
     pub fn kick(&mut self, ring: u16) -> Result<(), FrontError> {
         self.check_ring(ring)?;
+        if self.notify_page(ring)? {
+            return Ok(());
+        }
         if let Some(fd) = &self.rings[usize::from(ring)].kick {
             let fd = Arc::clone(fd);
             self.outputs.push_back(Output::Kick { ring, fd });
@@ -148,9 +151,8 @@ impl SimFront {
             index: u32::from(ring),
             num: 0,
         };
-        let message = Message::request(spec, state);
-        self.outputs
-            .push_back(Output::Send(Outgoing::automatic(message, Vec::new())));
+        let message = Message::request(spec, state).need_reply(self.has(ProtocolFeature::ReplyAck));
+        self.ask(message, Vec::new(), Asker::Step(Some(0)));
         Ok(())
     }
 
@@ -220,8 +222,13 @@ impl SimFront {
     }
 
     fn add(&mut self, ring: u16, chain: &[Buffer], pending: Pending) -> Result<(), FrontError> {
+        let as_told = |buffer: &Buffer| Buffer {
+            addr: self.device_address(buffer.addr),
+            ..*buffer
+        };
+        let told: Vec<Buffer> = chain.iter().map(as_told).collect();
         let state = &mut self.rings[usize::from(ring)];
-        let head = state.driver.add(&self.memory, chain)?;
+        let head = state.driver.add(&self.memory, &told)?;
         state.pending.insert(head.0, pending);
         Ok(())
     }
@@ -230,7 +237,8 @@ impl SimFront {
         let state = &mut self.rings[usize::from(ring)];
         state.driver.publish(&self.memory)?;
         // a ring that is not started is filled in advance, and kicked once it has an eventfd
-        let kick = kick && state.kick.is_some() && state.driver.needs_kick(&self.memory)?;
+        let can_kick = state.kick.is_some() || state.in_band;
+        let kick = kick && can_kick && state.driver.needs_kick(&self.memory)?;
         if kick { self.kick(ring) } else { Ok(()) }
     }
 

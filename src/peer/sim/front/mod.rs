@@ -2,6 +2,8 @@
 //! tasks, one request at a time.
 
 mod again;
+mod ask;
+mod channel;
 mod data;
 mod pci;
 mod setup;
@@ -10,8 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::answer::Answer;
-use super::{Outgoing, Output};
+use super::Output;
+use super::answer::{Answer, Scripts};
+use super::wanted::{Composed, Wanted};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
@@ -20,6 +23,7 @@ use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolF
 use data::Pending;
 use setup::Task;
 
+pub use channel::{IOVA_BASE, Serving};
 pub use pci::MasterConfig;
 pub use setup::Goal;
 
@@ -64,6 +68,27 @@ pub struct FrontConfig {
     pub manual: Vec<u32>,
     /// What it says of itself as a vhost-pci master.
     pub master: Option<MasterConfig>,
+    /// Scripted answers on the channel by request id.
+    pub answers: Vec<(u32, Answer)>,
+    /// When it serves the channel.
+    pub serving: Serving,
+    /// Bytes of configuration space that its driver reads.
+    pub config_bytes: u32,
+}
+
+/// Who made a request on the main socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asker {
+    /// A step that sends.
+    Script,
+    /// A task of the front-end's own, which expectations do not see.
+    Own,
+    /// A step that asks; the status that is wanted.
+    Step(Option<u64>),
+    /// A handler of a request of the back-end.
+    Handler,
+    /// News of the back-end that are looked into.
+    News,
 }
 
 /// Why a front-end cannot go on.
@@ -137,6 +162,27 @@ pub enum FrontError {
     /// A scripted answer does not fit.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// A request of the back-end cannot be carried out.
+    #[error("{0}")]
+    ChannelRequest(String),
+    /// A request cannot be composed as things are.
+    #[error("{request} cannot be made: {why}")]
+    CannotAsk {
+        /// The request.
+        request: String,
+        /// What is missing.
+        why: String,
+    },
+    /// A wait within a wait got the reply that the outer one is for.
+    #[error("expected {expected} received {received}: the reply to {request} was read by a wait for another one")]
+    Crossed {
+        /// Request id that was waited for.
+        expected: u32,
+        /// Request id of the reply.
+        received: u32,
+        /// The request that the reply is for.
+        request: String,
+    },
 }
 
 /// One ring, the driver's side.
@@ -145,6 +191,8 @@ struct FrontRing {
     driver: SplitDriver,
     kick: Option<Arc<OwnedFd>>,
     call: Option<OwnedFd>,
+    /// It was started without a kick eventfd: VRING_KICK kicks it.
+    in_band: bool,
     /// What GET_VRING_BASE returned last, until the ring is started again.
     base: Option<u16>,
     pending: BTreeMap<u16, Pending>,
@@ -164,9 +212,17 @@ pub struct SimFront {
     protocol_features: u64,
     tasks: VecDeque<Task>,
     done: Option<Goal>,
-    /// Requests whose reply has to come, oldest first; `true`: the front-end's own.
-    outstanding: VecDeque<(Message, bool)>,
+    /// Requests whose reply has to come, oldest first.
+    outstanding: VecDeque<(Message, Asker)>,
+    /// Requests that wait until the main socket is free for them.
+    prepared: VecDeque<(Composed, Asker)>,
+    /// Requests that steps ask for, to be composed when the main socket is free.
+    wanted: VecDeque<Wanted>,
     open: VecDeque<Message>,
+    channel: channel::ChannelState,
+    scripts: Scripts,
+    /// The step for which a request is being composed.
+    for_step: Option<Wanted>,
     failure: Option<FrontError>,
     frames: VecDeque<(u16, Vec<u8>)>,
     blk_results: BTreeMap<u64, Result<BlkOutcome, String>>,
@@ -202,6 +258,7 @@ impl SimFront {
             backing,
             user_addresses: UserAddresses::Synthetic(USER_BASE),
             first_offset,
+            ..MemoryOptions::default()
         };
         let memory = GuestMemory::new(&layout, options)?;
         Self::on(config, memory)
@@ -214,7 +271,7 @@ impl SimFront {
     }
 
     /// A front-end on memory that is there.
-    fn on(config: FrontConfig, memory: GuestMemory) -> Result<Self, FrontError> {
+    fn on(mut config: FrontConfig, memory: GuestMemory) -> Result<Self, FrontError> {
         let (part, parts) = config.master.as_ref().map_or((0, 1), |master| master.part);
         let whole = memory.regions().first().map_or(0, |region| region.size);
         let own = (whole / parts.max(1) as u64) & !(RING_AREA_ALIGN - 1);
@@ -239,6 +296,7 @@ impl SimFront {
                 driver,
                 kick: None,
                 call: None,
+                in_band: false,
                 base: None,
                 pending: BTreeMap::new(),
             });
@@ -247,6 +305,7 @@ impl SimFront {
         let others = memory.regions().iter().skip(1).filter(|_| part == 0);
         pools.extend(others.map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))));
         let master = config.master.clone().map(pci::Master::new);
+        let scripts = Scripts::new(std::mem::take(&mut config.answers));
         Ok(Self {
             config,
             master,
@@ -260,7 +319,12 @@ impl SimFront {
             tasks: VecDeque::new(),
             done: None,
             outstanding: VecDeque::new(),
+            prepared: VecDeque::new(),
+            wanted: VecDeque::new(),
             open: VecDeque::new(),
+            channel: channel::ChannelState::default(),
+            scripts,
+            for_step: None,
             failure: None,
             frames: VecDeque::new(),
             blk_results: BTreeMap::new(),
@@ -282,11 +346,15 @@ impl SimFront {
         self.tasks.clear();
         self.done = None;
         self.outstanding.clear();
+        self.prepared.clear();
+        self.wanted.clear();
         self.open.clear();
+        self.channel = channel::ChannelState::default();
+        self.scripts.connected();
         self.failure = None;
         self.forget_conn_id();
         for ring in &mut self.rings {
-            (ring.kick, ring.call) = (None, None);
+            (ring.kick, ring.call, ring.in_band) = (None, None, false);
         }
     }
 
@@ -297,14 +365,21 @@ impl SimFront {
 
     /// Whether tasks are left, or a request of its own waits for its reply.
     pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty() || self.outstanding.iter().any(|(_, own)| *own)
+        !self.tasks.is_empty() || self.outstanding.iter().any(|(_, asker)| *asker == Asker::Own)
+    }
+
+    /// Whether a request that a step asked for waits for its reply, or for its turn.
+    pub fn is_asking(&self) -> bool {
+        let of_step = |asker: &Asker| matches!(asker, Asker::Step(_));
+        let waits = self.outstanding.iter().any(|(_, asker)| of_step(asker));
+        waits || !self.wanted.is_empty() || self.prepared.iter().any(|(_, asker)| of_step(asker))
     }
 
     /// What its tasks wait for, in words.
     pub fn waits_for(&self) -> Option<String> {
         self.outstanding
             .iter()
-            .find(|(_, own)| *own)
+            .find(|(_, asker)| *asker != Asker::Script)
             .map(|(request, _)| format!("the reply to {request}"))
     }
 
@@ -324,9 +399,11 @@ impl SimFront {
     }
 
     /// Keeps the area that a reply to GET_INFLIGHT_FD has brought.
-    pub fn keep_inflight(&mut self, message: &Message, fds: Vec<OwnedFd>) {
-        if let (Payload::Inflight(area), Some(fd)) = (&message.payload, fds.into_iter().next()) {
-            self.inflight = Some((fd, *area));
+    fn keep_inflight(&mut self, message: &Message, fds: &mut Vec<OwnedFd>) {
+        if let Payload::Inflight(area) = &message.payload
+            && !fds.is_empty()
+        {
+            self.inflight = Some((fds.swap_remove(0), *area));
         }
     }
 
@@ -363,7 +440,7 @@ impl SimFront {
 
     /// A message of the script was sent in this front-end's name. What it negotiates is taken note of.
     pub fn sent(&mut self, message: &Message) {
-        self.note_request(message, false);
+        self.note_request(message, Asker::Script);
     }
 
     /// Eventfds of a script's own SET_VRING_KICK or SET_VRING_CALL become the ring's, so that it is kicked and seen through them.
@@ -389,9 +466,9 @@ impl SimFront {
     }
 
     /// A message arrived. True if it answers a request of this front-end's own, so that no step needs to see it.
-    pub fn message(&mut self, message: &Message) -> bool {
+    pub fn message(&mut self, message: &Message, mut fds: Vec<OwnedFd>) -> bool {
         if message.channel == Channel::Backend {
-            self.channel_request(message);
+            self.channel_request(message, fds);
             return false;
         }
         if !message.is_reply() {
@@ -401,31 +478,71 @@ impl SimFront {
         if self.mistakes_reply(message) {
             return false;
         }
-        let own_waits = self.outstanding.iter().any(|(_, own)| *own);
-        match self.outstanding.front() {
-            Some((request, _)) if message.answers(request) => {}
-            Some((request, _)) if own_waits => {
-                let error = FrontError::OutOfOrder {
-                    reply: message.to_string(),
-                    request: request.to_string(),
-                };
+        if message.request == id::frontend::GET_INFLIGHT_FD {
+            self.keep_inflight(message, &mut fds);
+        }
+        let at = match self.asked_by(message) {
+            Ok(Some(at)) => at,
+            Ok(None) => return false,
+            Err(error) => {
                 self.fail(error);
                 return false;
             }
-            _ => return false,
-        }
-        let Some((request, own)) = self.outstanding.pop_front() else {
+        };
+        let Some((request, asker)) = self.outstanding.remove(at) else {
             return false;
         };
         self.note_reply(&request, message);
-        if own {
-            if let Err(error) = self.accept(&request, message) {
-                self.fail(error);
-            } else {
-                self.advance();
+        let accepted = match asker {
+            Asker::Own => self.accept(&request, message),
+            Asker::Step(status) => self.accept_asked(&request, message, status),
+            Asker::Handler => {
+                self.handler_answered(Some(message), fds);
+                Ok(())
             }
+            Asker::Script | Asker::News => Ok(()),
+        };
+        if let Err(error) = accepted {
+            self.fail(error);
         }
-        own
+        self.go_on();
+        asker == Asker::Own
+    }
+
+    /// Which of the requests under way a reply answers.
+    fn asked_by(&self, reply: &Message) -> Result<Option<usize>, FrontError> {
+        let nested = self.config.serving == Serving::Nested;
+        if let (true, Some((request, Asker::Handler))) = (nested, self.outstanding.back()) {
+            if reply.answers(request) {
+                return Ok(Some(self.outstanding.len() - 1));
+            }
+            return Err(FrontError::Crossed {
+                expected: request.request,
+                received: reply.request,
+                request: reply.name().into_owned(),
+            });
+        }
+        let handled = self.outstanding.iter().any(|(_, asker)| *asker == Asker::Handler);
+        let own_waits = self
+            .outstanding
+            .iter()
+            .any(|(_, asker)| matches!(asker, Asker::Own | Asker::Step(_)));
+        let Some((first, _)) = self.outstanding.front() else {
+            return Ok(None);
+        };
+        if reply.answers(first) {
+            return Ok(Some(0));
+        }
+        if handled && let Some(at) = self.outstanding.iter().position(|(request, _)| reply.answers(request)) {
+            return Ok(Some(at));
+        }
+        if own_waits {
+            return Err(FrontError::OutOfOrder {
+                reply: reply.to_string(),
+                request: first.to_string(),
+            });
+        }
+        Ok(None)
     }
 
     /// Answers the oldest open request of the back-end with that id.
@@ -441,47 +558,35 @@ impl SimFront {
         Ok(())
     }
 
+    /// Time for an answer that was put off.
+    pub fn timer(&mut self, token: u64) {
+        if let Some(outgoing) = self.scripts.due(token) {
+            self.outputs.push_back(Output::Send(outgoing));
+        }
+    }
+
     /// Whether a request of the back-end with that id is open.
     pub fn is_open(&self, request: u32) -> bool {
         self.open.iter().any(|o| o.request == request)
     }
 
-    fn channel_request(&mut self, message: &Message) {
-        if message.is_reply() {
-            return;
-        }
-        if self.config.manual.contains(&message.request) {
-            if self.open.len() < OUTSTANDING_MAX {
-                self.open.push_back(message.clone());
-            }
-            return;
-        }
-        let due = message
-            .spec()
-            .map(|s| s.reply.due(message.needs_reply(), self.protocol_features));
-        if due == Some(Due::Required) {
-            // looking up a shared object fails, since no back-end has registered one here
-            let status = u64::from(message.request == id::backend::SHARED_OBJECT_LOOKUP);
-            let reply = Message::reply_to(message, Payload::U64(status));
-            self.outputs
-                .push_back(Output::Send(Outgoing::automatic(reply, Vec::new())));
-        }
-    }
-
-    fn note_request(&mut self, message: &Message, own: bool) {
+    fn note_request(&mut self, message: &Message, asker: Asker) {
         if message.is_reply() || message.channel == Channel::Backend {
             return;
         }
         match (message.request, &message.payload) {
             (id::frontend::SET_FEATURES, Payload::U64(features)) => self.features = *features,
             (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) => self.protocol_features = *features,
+            (id::frontend::RESET_DEVICE, _) => self.channel.unmap_all(),
             _ => {}
         }
         let due = message
             .spec()
             .map(|s| s.reply.due(message.needs_reply(), self.protocol_features));
-        if due == Some(Due::Required) && self.outstanding.len() < OUTSTANDING_MAX {
-            self.outstanding.push_back((message.clone(), own));
+        // QEMU waits for the answer to IOTLB_MSG whenever it asked for one
+        let disputed = message.request == id::frontend::IOTLB_MSG && message.needs_reply();
+        if (due == Some(Due::Required) || disputed) && self.outstanding.len() < OUTSTANDING_MAX {
+            self.outstanding.push_back((message.clone(), asker));
         }
     }
 
@@ -492,6 +597,7 @@ impl SimFront {
             _ => {}
         }
         self.note_master_reply(request, reply);
+        self.learn(reply);
     }
 
     fn has(&self, feature: ProtocolFeature) -> bool {
@@ -502,7 +608,9 @@ impl SimFront {
 
     fn fail(&mut self, error: FrontError) {
         self.tasks.clear();
-        self.outstanding.retain(|(_, own)| !own);
+        self.wanted.clear();
+        self.prepared.clear();
+        self.outstanding.retain(|(_, asker)| *asker == Asker::Script);
         self.failure.get_or_insert(error);
     }
 }

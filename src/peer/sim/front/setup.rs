@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::pci::MasterTask;
-use super::{F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
+use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
 use crate::peer::sim::{Outgoing, Output};
@@ -15,7 +15,7 @@ use crate::wire::{
 };
 
 /// ACKNOWLEDGE, DRIVER, FEATURES_OK, DRIVER_OK.
-const STATUS_DRIVER_OK: u64 = 0xf;
+pub(super) const STATUS_DRIVER_OK: u64 = 0xf;
 
 /// How far the handshake has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,7 +157,7 @@ impl SimFront {
 
     /// Makes requests until one has to be answered.
     pub(super) fn advance(&mut self) {
-        while !self.outstanding.iter().any(|(_, own)| *own) {
+        while self.is_free_for(Asker::Own) {
             let Some(task) = self.tasks.pop_front() else { return };
             if let Err(error) = self.perform(task) {
                 self.fail(error);
@@ -166,7 +166,7 @@ impl SimFront {
         }
     }
 
-    fn perform(&mut self, task: Task) -> Result<(), FrontError> {
+    pub(super) fn perform(&mut self, task: Task) -> Result<(), FrontError> {
         match task {
             Task::Get(id) => self.request(id, Payload::Empty, Vec::new()),
             Task::Negotiate => {
@@ -190,6 +190,7 @@ impl SimFront {
                         Task::Get(request::GET_MAX_MEM_SLOTS),
                     ),
                     (ProtocolFeature::BackendReq, Task::SetBackendReqFd),
+                    (ProtocolFeature::Shmem, Task::Get(request::GET_SHMEM_CONFIG)),
                 ];
                 for (feature, task) in optional.into_iter().rev() {
                     if self.has(feature) {
@@ -268,15 +269,30 @@ impl SimFront {
             }
             Task::RingAddr(ring) => {
                 let layout = *self.rings[usize::from(ring)].driver.layout();
+                // behind an IOMMU the ring is told by the addresses that the device uses
+                let place = |guest| match self.has_iommu() {
+                    true => Ok(self.device_address(guest)),
+                    false => self.memory.guest_to_user(guest),
+                };
                 let address = VringAddr {
                     index: u32::from(ring),
                     flags: 0,
-                    descriptor: self.memory.guest_to_user(layout.desc)?,
-                    used: self.memory.guest_to_user(layout.used)?,
-                    available: self.memory.guest_to_user(layout.avail)?,
+                    descriptor: place(layout.desc)?,
+                    used: place(layout.used)?,
+                    available: place(layout.avail)?,
                     log: layout.used,
                 };
                 self.request(request::SET_VRING_ADDR, address.into(), Vec::new());
+            }
+            Task::RingCall(ring) if self.has(ProtocolFeature::InbandNotifications) => {
+                self.called(ring)?;
+                self.rings[usize::from(ring)].call = None;
+                self.request(request::SET_VRING_CALL, vring_without_fd(ring), Vec::new());
+            }
+            Task::RingKick(ring) if self.has(ProtocolFeature::InbandNotifications) => {
+                let state = &mut self.rings[usize::from(ring)];
+                (state.kick, state.in_band) = (None, true);
+                self.request(request::SET_VRING_KICK, vring_without_fd(ring), Vec::new());
             }
             Task::RingCall(ring) => {
                 let event = eventfd()?;
@@ -336,7 +352,14 @@ impl SimFront {
         let message = Message::request(spec, payload)
             .on_connection(self.conn_id())
             .need_reply(acknowledged && !own_reply);
-        self.note_request(&message, true);
+        if let Some(wanted) = self.for_step.take() {
+            // a step asked for it: what it is about is the task's, and who sees it is the step's
+            if let Err(error) = self.send_for_step(&wanted, message, fds) {
+                self.fail(error);
+            }
+            return;
+        }
+        self.note_request(&message, Asker::Own);
         self.outputs.push_back(Output::Send(Outgoing::automatic(message, fds)));
     }
 
@@ -350,7 +373,8 @@ impl SimFront {
             .spec()
             .is_some_and(|s| matches!(s.reply.kind, crate::wire::ReplyKind::Always));
         match (sent.request, &reply.payload) {
-            (request::GET_VRING_BASE, Payload::VringBase(base)) => {
+            (request::GET_SHMEM_CONFIG, Payload::ShmemConfig(_)) => Ok(()),
+            (request::GET_VRING_BASE | request::GET_VRING_BASE_SKIP_DRAIN, Payload::VringBase(base)) => {
                 let index = usize::try_from(base.index)
                     .ok()
                     .filter(|i| *i < self.rings.len())
@@ -361,6 +385,7 @@ impl SimFront {
                 let ring = &mut self.rings[index];
                 ring.base = Some(base.indices as u16);
                 ring.kick = None;
+                ring.in_band = false;
                 self.last_base = ring.base;
                 Ok(())
             }
@@ -400,6 +425,15 @@ fn vring_fd(ring: u16) -> Payload {
     VringFd {
         index: ring as u8,
         no_fd: false,
+        reserved: 0,
+    }
+    .into()
+}
+
+fn vring_without_fd(ring: u16) -> Payload {
+    VringFd {
+        index: ring as u8,
+        no_fd: true,
         reserved: 0,
     }
     .into()

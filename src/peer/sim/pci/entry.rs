@@ -64,6 +64,8 @@ impl Entry {
             manual: Vec::new(),
             answers: Vec::new(),
             memory_slots: 0,
+            shared_memory: Vec::new(),
+            reads_while_asking: false,
         });
         Ok(Self {
             conn,

@@ -1,3 +1,6 @@
+mod lanes;
+mod pumps;
+
 use proptest::prelude::*;
 
 use super::frame::{self, Damage, Header};

@@ -1,0 +1,293 @@
+//! The device's side of a packed ring, a burst at a time, which survives whatever the driver writes.
+
+use std::sync::atomic::Ordering;
+
+use crate::memory::Reach;
+use crate::ring::packed::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE};
+use crate::ring::packed::{Position, base, positions, wants_event};
+use crate::ring::split::{Descriptor, device::indirect_count};
+use crate::ring::{PackedLayout, RingError};
+
+use super::super::chains::{Walk, read_table};
+use super::super::publish::{At, Shared, consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::{Chains, DeviceRing, RingOptions, Ticket};
+use super::{Parts, flags_of, id_of, word};
+
+/// The device's side of a packed ring.
+#[derive(Debug)]
+pub struct PackedDevice {
+    parts: Parts,
+    options: RingOptions,
+    avail: Position,
+    used: Position,
+    staged: Vec<(Ticket, u32)>,
+    taken: u16,
+    /// Descriptors used since the question of a call was last answered; none after a start.
+    moved: Option<u32>,
+    error: Option<RingError>,
+}
+
+impl PackedDevice {
+    /// A device that goes on where `base` says, as SET_VRING_BASE carries it.
+    pub fn start(layout: PackedLayout, base: u32, reach: &Reach, options: RingOptions) -> Result<Self, RingError> {
+        let parts = Parts::new(layout, reach)?;
+        let (avail, used) = positions(base);
+        let at = [avail.at, used.at].into_iter().find(|at| *at >= layout.size);
+        if let Some(at) = at {
+            return Err(RingError::BaseOutOfRange { at, size: layout.size });
+        }
+        Ok(Self {
+            parts,
+            options,
+            avail,
+            used,
+            staged: Vec::with_capacity(usize::from(layout.size)),
+            taken: 0,
+            moved: None,
+            error: None,
+        })
+    }
+
+    /// The layout.
+    #[must_use]
+    pub fn layout(&self) -> &PackedLayout {
+        &self.parts.layout
+    }
+
+    /// Takes the next chain; false if there is none.
+    #[inline(always)]
+    fn take_one<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>) -> Result<bool, RingError> {
+        let seen = consume(&self.parts.word(self.avail.at));
+        let flags = flags_of(seen);
+        if !self.avail.is_avail(flags) {
+            return Ok(false);
+        }
+        if flags & (DESC_F_NEXT | DESC_F_INDIRECT) == 0 {
+            let addr = self.parts.address(self.avail.at).load(Ordering::Relaxed);
+            if let Some(place) = reach.place(addr, seen as u32) {
+                let ticket = Ticket {
+                    id: id_of(seen),
+                    descriptors: 1,
+                };
+                into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
+                self.avail = self.avail.advanced(1, self.parts.layout.size);
+                return Ok(true);
+            }
+        }
+        self.walk(reach, into).map(|()| true)
+    }
+
+    #[cold]
+    fn walk<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>) -> Result<(), RingError> {
+        let mut walk = Walk::begin(self.avail.at, into);
+        match self.follow(reach, &mut walk, into) {
+            Ok(ticket) => {
+                walk.end(ticket, into);
+                Ok(())
+            }
+            Err(error) => {
+                walk.abandon(into);
+                Err(error)
+            }
+        }
+    }
+
+    /// Follows a chain and moves past it, or past what of it could be followed.
+    fn follow<'m>(&mut self, reach: &'m Reach, walk: &mut Walk, into: &mut Chains<'m>) -> Result<Ticket, RingError> {
+        let size = self.parts.layout.size;
+        let head = self.avail.at;
+        let mut result = Ok(());
+        for descriptors in 1..=size {
+            let index = self.avail.at;
+            let addr = self.parts.address(index).load(Ordering::Relaxed);
+            let seen = consume(&self.parts.word(index));
+            let (len, flags) = (seen as u32, flags_of(seen));
+            self.avail = self.avail.advanced(1, size);
+            // the first error counts; the rest of the chain is passed over
+            if result.is_ok() {
+                result = if flags & DESC_F_INDIRECT != 0 {
+                    let table = Descriptor {
+                        addr,
+                        len,
+                        flags,
+                        next: 0,
+                    };
+                    follow_table(reach, &table, head, size, walk, into)
+                } else {
+                    walk.take(reach, index, addr, len, flags & DESC_F_WRITE != 0, into)
+                };
+            }
+            if flags & DESC_F_NEXT == 0 {
+                return result.map(|()| Ticket {
+                    id: id_of(seen),
+                    descriptors,
+                });
+            }
+        }
+        Err(RingError::Loop {
+            head,
+            limit: u32::from(size),
+        })
+    }
+
+    #[inline(always)]
+    fn show(&self, at: Position, id: u16, len: u32) {
+        let written = if len > 0 { DESC_F_WRITE } else { 0 };
+        publish(&self.parts.word(at.at), word(len, id, at.used_flags() | written));
+    }
+}
+
+fn follow_table<'m>(
+    reach: &'m Reach,
+    table: &Descriptor,
+    head: u16,
+    size: u16,
+    walk: &mut Walk,
+    into: &mut Chains<'m>,
+) -> Result<(), RingError> {
+    indirect_count(table, head, size)?;
+    let bytes = read_table(reach, table.addr, table.len)?;
+    for (index, raw) in bytes.as_chunks().0.iter().enumerate() {
+        let desc = Descriptor::from_bytes(raw);
+        // the last half word holds the flags here, and the one before it the id
+        if desc.next & DESC_F_INDIRECT != 0 {
+            return Err(RingError::IndirectFlags {
+                head,
+                what: "an indirect descriptor in its table",
+            });
+        }
+        walk.take(
+            reach,
+            index as u16,
+            desc.addr,
+            desc.len,
+            desc.next & DESC_F_WRITE != 0,
+            into,
+        )?;
+    }
+    Ok(())
+}
+
+impl DeviceRing for PackedDevice {
+    fn size(&self) -> u16 {
+        self.parts.layout.size
+    }
+
+    fn taken(&self) -> u16 {
+        self.taken
+    }
+
+    #[inline]
+    fn take<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>, limit: usize) -> Result<usize, RingError> {
+        into.clear();
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        for at in 0..limit.min(usize::from(self.parts.layout.size)) {
+            match self.take_one(reach, into) {
+                Ok(true) => (),
+                Ok(false) => break,
+                Err(error) if at == 0 => return Err(error),
+                Err(error) => {
+                    self.error = Some(error);
+                    break;
+                }
+            }
+        }
+        self.taken = self.taken.saturating_add(into.len() as u16);
+        Ok(into.len())
+    }
+
+    #[inline(always)]
+    fn give(&mut self, ticket: Ticket, len: u32) {
+        self.staged.push((ticket, len));
+    }
+
+    #[inline]
+    fn flush(&mut self) -> u16 {
+        let count = self.staged.len() as u16;
+        let Some(((first, first_len), rest)) = self.staged.split_first() else {
+            return 0;
+        };
+        let size = self.parts.layout.size;
+        let start = self.used;
+        let mut at = start.advanced(first.descriptors, size);
+        // the first is shown last: the driver cannot see past it
+        let shown = match self.staged.last() {
+            Some((last, 0)) if self.options.in_order && self.staged.iter().all(|(_, len)| *len == 0) => {
+                at = rest
+                    .iter()
+                    .fold(at, |at, (ticket, _)| at.advanced(ticket.descriptors, size));
+                (last.id, 0)
+            }
+            _ => {
+                for (ticket, len) in rest {
+                    self.show(at, ticket.id, *len);
+                    at = at.advanced(ticket.descriptors, size);
+                }
+                (first.id, *first_len)
+            }
+        };
+        self.show(start, shown.0, shown.1);
+        let moved = self
+            .staged
+            .iter()
+            .map(|(ticket, _)| u32::from(ticket.descriptors))
+            .sum::<u32>();
+        self.moved = self.moved.map(|before| before.saturating_add(moved));
+        self.used = at;
+        self.staged.clear();
+        self.taken = self.taken.saturating_sub(count);
+        count
+    }
+
+    fn put_back(&mut self, chains: &Chains<'_>, count: usize) -> Result<(), RingError> {
+        let there = count <= chains.len() && count <= usize::from(self.taken);
+        if !there || self.error.is_some() {
+            return Err(RingError::NothingTaken {
+                what: "put chains back",
+            });
+        }
+        let last = (chains.len() - count..chains.len()).filter_map(|at| chains.get(at));
+        let descriptors = last.map(|chain| u32::from(chain.ticket.descriptors)).sum::<u32>();
+        self.taken -= count as u16;
+        self.avail = self.avail.back(descriptors as u16, self.parts.layout.size);
+        Ok(())
+    }
+
+    fn needs_call(&mut self) -> bool {
+        let moved = self.moved.replace(0);
+        if moved == Some(0) {
+            return false;
+        }
+        let flags = published_then_wish(full_fence, &At(&self.parts.driver_event, 1));
+        let wish = consume(&At(&self.parts.driver_event, 0));
+        // after a start one call too many is the safe side
+        let moved = moved.unwrap_or(u32::MAX);
+        wants_event(wish, flags, self.used, moved, self.parts.layout.size)
+    }
+
+    fn refuse_kicks(&mut self) {
+        wish_then_look(&At(&self.parts.device_event, 1), EVENT_DISABLE, full_fence, || ());
+    }
+
+    fn ask_for_kick(&mut self) -> bool {
+        if self.error.is_some() {
+            return true;
+        }
+        let look = || consume(&self.parts.word(self.avail.at));
+        let event = At(&self.parts.device_event, 1);
+        let seen = if self.options.event_idx {
+            At(&self.parts.device_event, 0).store(self.avail.to_bits(), Ordering::Relaxed);
+            full_fence();
+            wish_then_look(&event, EVENT_DESC, full_fence, look)
+        } else {
+            wish_then_look(&event, EVENT_ENABLE, full_fence, look)
+        };
+        self.avail.is_avail(flags_of(seen))
+    }
+
+    fn base(&self) -> u32 {
+        base(self.avail, self.used)
+    }
+}

@@ -1,0 +1,385 @@
+//! The driver's side of a packed ring, a burst at a time.
+
+use std::sync::atomic::Ordering;
+
+use crate::memory::Reach;
+use crate::ring::packed::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use crate::ring::packed::{EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, Position, positions, wants_event};
+use crate::ring::split::{Descriptor, driver::check_chain};
+use crate::ring::{Buffer, PackedLayout, RingError};
+use crate::sys::shared::Place;
+
+use super::super::publish::{At, Shared, consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::{Done, DriverRing, RingOptions, writable_bytes};
+use super::{Parts, flags_of, id_of, word};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Free,
+    Returned,
+    Out,
+}
+
+/// A buffer id, and the chain it stands for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    token: u32,
+    writable: u32,
+    /// Running number of the chain.
+    order: u32,
+    descriptors: u16,
+    state: State,
+}
+
+/// The driver's side of a packed ring.
+#[derive(Debug)]
+pub struct PackedDriver {
+    parts: Parts,
+    options: RingOptions,
+    avail: Position,
+    used: Position,
+    free: u16,
+    slots: Vec<Slot>,
+    /// Free ids, first in, first out.
+    ids: Vec<u16>,
+    ids_at: usize,
+    ids_count: usize,
+    /// The id of each chain that is out, by its running number.
+    order: Vec<u16>,
+    /// Running numbers: of the next chain to add, to publish, to be returned.
+    next_order: u32,
+    published: u32,
+    returned: u32,
+    /// The first descriptor of the burst, whose flags are written last: the device cannot see past it.
+    first: Option<(u16, u64)>,
+    /// With IN_ORDER: a batch that is being worked off ends before this running number, and its last chain has this length.
+    batch: Option<(u32, u32)>,
+    /// Descriptors published since the question of a kick was last answered, and added since they were published.
+    moved: u32,
+    adding: u32,
+    error: Option<RingError>,
+}
+
+impl PackedDriver {
+    /// A driver that begins where `base` says, as SET_VRING_BASE carries it. Memory is written by [`Self::init`] and later.
+    pub fn new(layout: PackedLayout, base: u32, reach: &Reach, options: RingOptions) -> Result<Self, RingError> {
+        let parts = Parts::new(layout, reach)?;
+        let size = usize::from(layout.size);
+        let (avail, used) = positions(base);
+        let at = [avail.at, used.at].into_iter().find(|at| *at >= layout.size);
+        if let Some(at) = at {
+            return Err(RingError::BaseOutOfRange { at, size: layout.size });
+        }
+        Ok(Self {
+            parts,
+            options,
+            avail,
+            used: avail,
+            free: layout.size,
+            slots: vec![Slot::default(); size],
+            ids: (0..layout.size).collect(),
+            ids_at: 0,
+            ids_count: size,
+            order: vec![0; size.next_power_of_two()],
+            next_order: 0,
+            published: 0,
+            returned: 0,
+            first: None,
+            batch: None,
+            moved: 0,
+            adding: 0,
+            error: None,
+        })
+    }
+
+    /// Writes the ring as if all before the place where it begins had been used.
+    pub fn init(&mut self) {
+        for at in 0..self.parts.layout.size {
+            // a lap ends with all descriptors used, so their flags tell which lap it was
+            let lap = Position {
+                at,
+                wrap: self.avail.wrap == (at < self.avail.at),
+            };
+            self.parts.address(at).store(0, Ordering::Relaxed);
+            publish(&self.parts.word(at), word(0, 0, lap.used_flags()));
+        }
+        for event in [&self.parts.driver_event, &self.parts.device_event] {
+            At(event, 0).store(0, Ordering::Relaxed);
+            At(event, 1).store(EVENT_ENABLE, Ordering::Release);
+        }
+    }
+
+    /// The layout.
+    #[must_use]
+    pub fn layout(&self) -> &PackedLayout {
+        &self.parts.layout
+    }
+
+    #[inline(always)]
+    fn write(&mut self, addr: u64, len: u32, id: u16, flags: u16) {
+        let at = self.avail.at;
+        let rest = word(len, id, flags | self.avail.avail_flags());
+        self.parts.address(at).store(addr, Ordering::Relaxed);
+        if self.first.is_none() {
+            self.first = Some((at, rest));
+        } else {
+            publish(&self.parts.word(at), rest);
+        }
+        self.avail = self.avail.advanced(1, self.parts.layout.size);
+    }
+
+    #[inline(always)]
+    fn next_id(&mut self) -> u16 {
+        let id = self.ids[self.ids_at];
+        self.ids_at += 1;
+        if self.ids_at == self.ids.len() {
+            self.ids_at = 0;
+        }
+        self.ids_count -= 1;
+        id
+    }
+
+    #[inline(always)]
+    fn take_up(&mut self, id: u16, token: u32, writable: u32, descriptors: u16) {
+        self.slots[usize::from(id)] = Slot {
+            token,
+            writable,
+            order: self.next_order,
+            descriptors,
+            state: State::Out,
+        };
+        let at = self.next_order as usize & (self.order.len() - 1);
+        self.order[at] = id;
+        self.next_order = self.next_order.wrapping_add(1);
+        self.free -= descriptors;
+        self.adding += u32::from(descriptors);
+    }
+
+    #[inline(always)]
+    fn release(&mut self, id: u16) -> Slot {
+        let slot = &mut self.slots[usize::from(id)];
+        slot.state = State::Returned;
+        let slot = *slot;
+        self.free += slot.descriptors;
+        let mut at = self.ids_at + self.ids_count;
+        if at >= self.ids.len() {
+            at -= self.ids.len();
+        }
+        self.ids[at] = id;
+        self.ids_count += 1;
+        self.returned = self.returned.wrapping_add(1);
+        self.used = self.used.advanced(slot.descriptors, self.parts.layout.size);
+        slot
+    }
+
+    fn out(&self) -> u32 {
+        self.published.wrapping_sub(self.returned)
+    }
+
+    /// Whether a chain that is out was only added so far.
+    #[inline(always)]
+    fn is_unpublished(&self, order: u32) -> bool {
+        order.wrapping_sub(self.published) < self.next_order.wrapping_sub(self.published)
+    }
+
+    /// The next chain that was returned, if there is one.
+    #[inline(always)]
+    fn settle(&mut self) -> Result<Option<Done>, RingError> {
+        if let Some((end, len)) = self.batch {
+            return Ok(Some(self.settle_batched(end, len)));
+        }
+        let seen = consume(&self.parts.word(self.used.at));
+        if !self.used.is_used(flags_of(seen)) {
+            return Ok(None);
+        }
+        let (id, len) = (id_of(seen), seen as u32);
+        if self.out() == 0 {
+            return Err(RingError::NoneOutstanding { at: self.used.at, id });
+        }
+        let slot = match self.slots.get(usize::from(id)) {
+            Some(slot) => *slot,
+            None => return Err(self.wrong(RingError::UnknownHead { id: u32::from(id) })),
+        };
+        if slot.state != State::Out || self.is_unpublished(slot.order) {
+            return Err(self.wrong(match slot.state {
+                State::Out => RingError::NotPublished { head: id },
+                State::Returned => RingError::ReturnedTwice { head: id },
+                State::Free => RingError::UnknownHead { id: u32::from(id) },
+            }));
+        }
+        if self.options.in_order && slot.order != self.returned {
+            if len > slot.writable {
+                let writable = u64::from(slot.writable);
+                return Err(self.wrong(RingError::UsedTooLong {
+                    head: id,
+                    len,
+                    writable,
+                }));
+            }
+            let end = slot.order.wrapping_add(1);
+            self.batch = Some((end, len));
+            return Ok(Some(self.settle_batched(end, len)));
+        }
+        self.release(id);
+        if len > slot.writable {
+            let writable = u64::from(slot.writable);
+            return Err(RingError::UsedTooLong {
+                head: id,
+                len,
+                writable,
+            });
+        }
+        Ok(Some(Done { token: slot.token, len }))
+    }
+
+    /// What was wrong takes one descriptor and one return, else a device that repeats itself could go on for ever.
+    #[cold]
+    fn wrong(&mut self, error: RingError) -> RingError {
+        self.returned = self.returned.wrapping_add(1);
+        self.used = self.used.advanced(1, self.parts.layout.size);
+        error
+    }
+
+    /// With the order kept, chains are returned by their running numbers.
+    #[inline(always)]
+    fn settle_batched(&mut self, end: u32, len: u32) -> Done {
+        let id = self.order[self.returned as usize & (self.order.len() - 1)];
+        let Slot { token, writable, .. } = self.release(id);
+        let is_last = self.returned == end;
+        if is_last {
+            self.batch = None;
+        }
+        Done {
+            token,
+            len: if is_last { len } else { writable },
+        }
+    }
+}
+
+impl DriverRing for PackedDriver {
+    fn size(&self) -> u16 {
+        self.parts.layout.size
+    }
+
+    fn free(&self) -> u16 {
+        self.free
+    }
+
+    fn outstanding(&self) -> u16 {
+        self.out() as u16
+    }
+
+    #[inline]
+    fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
+        if self.free == 0 || self.ids_count == 0 {
+            return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+        }
+        let id = self.next_id();
+        let (flags, writable) = if buffer.writable {
+            (DESC_F_WRITE, buffer.len)
+        } else {
+            (0, 0)
+        };
+        self.write(buffer.addr, buffer.len, id, flags);
+        self.take_up(id, token, writable, 1);
+        Ok(())
+    }
+
+    fn add_chain(&mut self, token: u32, chain: &[Buffer]) -> Result<(), RingError> {
+        check_chain(chain)?;
+        let free = usize::from(self.free);
+        if chain.len() > free || self.ids_count == 0 {
+            return Err(RingError::NoDescriptors {
+                wanted: chain.len(),
+                free,
+            });
+        }
+        let id = self.next_id();
+        for (at, buffer) in chain.iter().enumerate() {
+            let next = if at + 1 < chain.len() { DESC_F_NEXT } else { 0 };
+            let write = if buffer.writable { DESC_F_WRITE } else { 0 };
+            self.write(buffer.addr, buffer.len, id, next | write);
+        }
+        self.take_up(id, token, writable_bytes(chain), chain.len() as u16);
+        Ok(())
+    }
+
+    fn add_indirect(&mut self, token: u32, chain: &[Buffer], table: Place<'_>) -> Result<(), RingError> {
+        check_chain(chain)?;
+        let bytes = chain.len() * Descriptor::BYTES;
+        if table.len() < bytes {
+            return Err(RingError::BadChain {
+                reason: "its indirect table is too short",
+            });
+        }
+        if self.free == 0 || self.ids_count == 0 {
+            return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+        }
+        for (at, buffer) in chain.iter().enumerate() {
+            let flags = if buffer.writable { DESC_F_WRITE } else { 0 };
+            table.set_u64(at * Descriptor::BYTES, buffer.addr);
+            table.set_u64(at * Descriptor::BYTES + 8, word(buffer.len, 0, flags));
+        }
+        let id = self.next_id();
+        self.write(table.guest_address(), bytes as u32, id, DESC_F_INDIRECT);
+        self.take_up(id, token, writable_bytes(chain), 1);
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&mut self) -> u16 {
+        let Some((at, rest)) = self.first.take() else { return 0 };
+        publish(&self.parts.word(at), rest);
+        let chains = self.next_order.wrapping_sub(self.published);
+        self.published = self.next_order;
+        self.moved = self.moved.saturating_add(std::mem::take(&mut self.adding));
+        chains as u16
+    }
+
+    #[inline]
+    fn reap(&mut self, into: &mut [Done]) -> Result<usize, RingError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        for (at, done) in into.iter_mut().enumerate() {
+            match self.settle() {
+                Ok(Some(settled)) => *done = settled,
+                Ok(None) => return Ok(at),
+                Err(error) if at == 0 => return Err(error),
+                Err(error) => {
+                    self.error = Some(error);
+                    return Ok(at);
+                }
+            }
+        }
+        Ok(into.len())
+    }
+
+    fn needs_kick(&mut self) -> bool {
+        let moved = std::mem::take(&mut self.moved);
+        let flags = published_then_wish(full_fence, &At(&self.parts.device_event, 1));
+        let wish = consume(&At(&self.parts.device_event, 0));
+        wants_event(wish, flags, self.avail, moved, self.parts.layout.size)
+    }
+
+    fn refuse_calls(&mut self) {
+        wish_then_look(&At(&self.parts.driver_event, 1), EVENT_DISABLE, full_fence, || ());
+    }
+
+    fn ask_for_call(&mut self) -> bool {
+        if self.batch.is_some() || self.error.is_some() {
+            return true;
+        }
+        let look = || consume(&self.parts.word(self.used.at));
+        let event = At(&self.parts.driver_event, 1);
+        let seen = if self.options.event_idx {
+            At(&self.parts.driver_event, 0).store(self.used.to_bits(), Ordering::Relaxed);
+            full_fence();
+            wish_then_look(&event, EVENT_DESC, full_fence, look)
+        } else {
+            wish_then_look(&event, EVENT_ENABLE, full_fence, look)
+        };
+        self.used.is_used(flags_of(seen))
+    }
+}

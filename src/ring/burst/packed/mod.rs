@@ -1,0 +1,63 @@
+//! Packed rings a burst at a time.
+
+mod device;
+mod driver;
+
+pub use device::PackedDevice;
+pub use driver::PackedDriver;
+
+use crate::memory::Reach;
+use crate::ring::{PackedLayout, RingError};
+use crate::sys::shared::SharedArray;
+
+use super::publish::At;
+
+/// The three parts of a packed ring, in reach.
+///
+/// The second word of a descriptor holds length, id and flags. It is read and written whole, so that who sees the flags sees
+/// the others: an aligned word of 8 bytes is single on every machine vhost-user runs on.
+#[derive(Debug, Clone)]
+struct Parts {
+    layout: PackedLayout,
+    desc: SharedArray<u64>,
+    driver_event: SharedArray<u16>,
+    device_event: SharedArray<u16>,
+}
+
+impl Parts {
+    fn new(layout: PackedLayout, reach: &Reach) -> Result<Self, RingError> {
+        layout.validate()?;
+        Ok(Self {
+            layout,
+            desc: reach.array(layout.ring, 2 * usize::from(layout.size))?,
+            driver_event: reach.array(layout.driver_event, 2)?,
+            device_event: reach.array(layout.device_event, 2)?,
+        })
+    }
+
+    #[inline(always)]
+    fn address(&self, index: u16) -> At<'_, u64> {
+        At(&self.desc, 2 * usize::from(index))
+    }
+
+    #[inline(always)]
+    fn word(&self, index: u16) -> At<'_, u64> {
+        At(&self.desc, 2 * usize::from(index) + 1)
+    }
+}
+
+/// The second word of a descriptor.
+#[inline(always)]
+fn word(len: u32, id: u16, flags: u16) -> u64 {
+    u64::from(len) | u64::from(id) << 32 | u64::from(flags) << 48
+}
+
+#[inline(always)]
+fn id_of(word: u64) -> u16 {
+    (word >> 32) as u16
+}
+
+#[inline(always)]
+fn flags_of(word: u64) -> u16 {
+    (word >> 48) as u16
+}

@@ -1,0 +1,131 @@
+//! Steps about what simulated peers ask and share: requests that the peer can make, fields that they have, and options that
+//! say something.
+
+use crate::wire::{Channel, Dialect, Party};
+
+use super::super::diagnostic::Diagnostic;
+use super::super::model::{AskDuring, ConfigStep, PeerDecl, RequestStep, SharedStep};
+use super::super::scalar::{Node, Ordered};
+use super::super::span::{At, Span};
+use super::peers::{Kind, Peer};
+use super::values::Holds;
+use super::{Cx, Kinds};
+
+impl<'a> Cx<'a> {
+    pub(super) fn request_step(&mut self, step: &'a RequestStep) {
+        let Some(peer) = self.actor(&step.peer, "request", None, Kinds::Simulated) else {
+            return;
+        };
+        let channel = asks_on(peer.party);
+        self.asked(&step.message, channel, &step.fields, peer);
+        self.ring_of("ring", step.ring.as_ref(), Some(peer));
+    }
+
+    pub(super) fn ask_during(&mut self, step: &'a AskDuring) {
+        let Some(peer) = self.actor(&step.peer, "ask_during", Some(Party::BackEnd), Kinds::Simulated) else {
+            return;
+        };
+        self.message(&step.request, Some(Channel::Main));
+        self.asked(&step.message, Channel::Backend, &step.fields, peer);
+        self.ring_of("ring", step.ring.as_ref(), Some(peer));
+    }
+
+    fn asked(&mut self, name: &At<String>, channel: Channel, fields: &'a Ordered<At<Node>>, peer: Peer<'a>) {
+        let of_other = crate::wire::find(Dialect::VhostUser, &name.value, Some(channel)).is_err()
+            && crate::wire::find(Dialect::VhostUser, &name.value, None).is_ok();
+        if of_other {
+            let error = format!("a {} never sends {}", peer.party, name.value);
+            self.report(
+                Diagnostic::error(error)
+                    .at(name.span)
+                    .note(peer.name.span, format!("`{}` is a {}", peer.name.value, peer.party)),
+            );
+            return;
+        }
+        let Some(spec) = self.message(name, Some(channel)) else {
+            return;
+        };
+        self.field_names(spec.name, spec.request, fields.iter().map(|(key, _)| key));
+        for (path, node) in fields.iter() {
+            let holds = Holds::at(&path.value, spec.request);
+            self.value(&path.value, node, &holds, Some((spec, Some(peer))));
+        }
+    }
+
+    pub(super) fn shared_step(&mut self, step: &SharedStep, place: Span) {
+        self.actor(&step.peer, "shared", None, Kinds::Simulated);
+        self.within("region", step.region.as_ref(), 0, 255);
+        match (&step.write, &step.is, step.absent) {
+            (None, None, false) => {
+                let error = Diagnostic::error("`shared` neither reads nor writes").at(place);
+                self.report(error.help("give `write`, `is`, or `absent: true`"));
+            }
+            (Some(bytes), _, true) | (_, Some(bytes), true) => {
+                let error = Diagnostic::error("where nothing is mapped, nothing can be read or written");
+                self.report(error.at(bytes.span));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn config(&mut self, config: &ConfigStep) {
+        let Some(peer) = self.actor(&config.peer, "config", None, Kinds::Started) else {
+            return;
+        };
+        match (&config.is, &config.write) {
+            (Some(is), Some(write)) => {
+                let error = Diagnostic::error("`config` reads or writes, not both").at(write.span);
+                self.report(error.note(is.span, "reads"));
+            }
+            (None, None) => {
+                let error =
+                    Diagnostic::error("`config` neither reads (`is`) nor writes (`write`)").at(config.peer.span);
+                self.report(error);
+            }
+            (Some(is), None) if peer.party == Party::BackEnd => {
+                let error = Diagnostic::error("a back-end changes its configuration space, and others read it");
+                self.report(error.at(is.span).help("give `write`"));
+            }
+            (None, Some(write)) if peer.party == Party::FrontEnd && peer.kind == Kind::Simulated => {
+                let error = Diagnostic::error("of a simulated front-end it is asked what it knows of the space");
+                self.report(error.at(write.span).help("`send` SET_CONFIG writes to it"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Fields of a declaration that only one of the two parties has.
+    pub(super) fn of_party(&mut self, decl: &PeerDecl, peer: Peer<'a>) {
+        let serves = decl.serves_channel.as_ref().map(|s| s.span);
+        let reads = decl.reads_while_asking.as_ref().map(|r| r.span);
+        let shared = decl.shared_memory.first().map(|s| s.span);
+        for (place, field, party) in [
+            (serves, "serves_channel", Party::FrontEnd),
+            (reads, "reads_while_asking", Party::BackEnd),
+            (shared, "shared_memory", Party::BackEnd),
+        ] {
+            let Some(place) = place else { continue };
+            if peer.party != party || peer.kind != Kind::Simulated {
+                let error = format!("`{field}` is for a simulated {party}");
+                self.report(
+                    Diagnostic::error(error)
+                        .at(place)
+                        .note(peer.value.span, "declared here"),
+                );
+            }
+        }
+        if decl.shared_memory.len() > crate::wire::ShmemConfig::REGIONS_MAX
+            && let Some(place) = shared
+        {
+            let most = crate::wire::ShmemConfig::REGIONS_MAX;
+            self.report(Diagnostic::error(format!("more than {most} shared memory regions")).at(place));
+        }
+    }
+}
+
+fn asks_on(party: Party) -> Channel {
+    match party {
+        Party::FrontEnd => Channel::Main,
+        Party::BackEnd => Channel::Backend,
+    }
+}

@@ -1,0 +1,343 @@
+//! Lanes at the device's side of a ring: a sink for what a driver transmits, a source that fills its receive ring.
+
+use std::any::Any;
+use std::os::fd::BorrowedFd;
+
+use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble, hand_over};
+use crate::memory::Reach;
+use crate::ring::burst::{Chains, DeviceRing, TakenChain, Ticket};
+use crate::sys::shared::Place;
+use crate::traffic::sink::Sink;
+use crate::traffic::source::Source;
+
+/// A device's ring as it is while it runs. It is made anew when ring or memory change.
+#[derive(Debug)]
+pub struct DevicePort<R> {
+    /// The ring.
+    pub ring: R,
+    /// Memory.
+    pub reach: Reach,
+    /// What the driver signals.
+    pub kick: Bell,
+    /// What the driver waits on.
+    pub call: Bell,
+}
+
+impl<R: DeviceRing> DevicePort<R> {
+    /// Shows the driver what was given.
+    pub(super) fn publish(&mut self) -> Result<(), Trouble> {
+        self.ring.flush();
+        if self.ring.needs_call() {
+            self.call.ring()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The packet in a chain's readable buffers; gives its bytes.
+#[inline]
+pub(super) fn gather(chain: &TakenChain<'_, '_>, into: &mut [u8]) -> usize {
+    let mut bytes = 0;
+    for place in chain.readable {
+        bytes += place.copy_out(0, &mut into[bytes..]);
+    }
+    bytes
+}
+
+/// Writes a packet over buffers, from the first byte on; gives the bytes that fitted.
+#[inline]
+pub(super) fn scatter(places: &[Place<'_>], from: &[u8]) -> usize {
+    let mut bytes = 0;
+    for place in places {
+        bytes += place.copy_in(0, &from[bytes..]);
+    }
+    bytes
+}
+
+/// Writes packets into the chains of a receive ring: each into one, or into several where the driver merges them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Writer {
+    given: Vec<(Ticket, u32)>,
+}
+
+impl Writer {
+    /// Writes `packet` into the chains from `first` on; gives how many it took, or none if there are too few.
+    #[inline]
+    pub(super) fn write(&mut self, chains: &Chains<'_>, first: usize, packet: &mut [u8]) -> Option<usize> {
+        self.given.clear();
+        let chain = chains.get(first)?;
+        let room: usize = chain.writable.iter().map(|place| place.len()).sum();
+        if room >= packet.len() {
+            packet[NUM_BUFFERS_AT..NET_HEADER_BYTES].copy_from_slice(&1u16.to_le_bytes());
+            scatter(chain.writable, packet);
+            self.given.push((chain.ticket, packet.len() as u32));
+            return Some(1);
+        }
+        self.write_several(chains, first, packet)
+    }
+
+    #[cold]
+    fn write_several(&mut self, chains: &Chains<'_>, first: usize, packet: &mut [u8]) -> Option<usize> {
+        let (mut room, mut count) = (0, 0u16);
+        while room < packet.len() {
+            let chain = chains.get(first + usize::from(count))?;
+            room += chain.writable.iter().map(|place| place.len()).sum::<usize>();
+            count += 1;
+        }
+        packet[NUM_BUFFERS_AT..NET_HEADER_BYTES].copy_from_slice(&count.to_le_bytes());
+        let mut at = 0;
+        for index in first..first + usize::from(count) {
+            let chain = chains.get(index)?;
+            let now = scatter(chain.writable, &packet[at..]);
+            self.given.push((chain.ticket, now as u32));
+            at += now;
+        }
+        Some(usize::from(count))
+    }
+
+    pub(super) fn given(&mut self) -> &mut Vec<(Ticket, u32)> {
+        &mut self.given
+    }
+
+    pub(super) fn give<R: DeviceRing>(&mut self, ring: &mut R) {
+        self.given.drain(..).for_each(|(ticket, len)| ring.give(ticket, len));
+    }
+}
+
+/// A sink at the device's side of a transmit ring.
+#[derive(Debug)]
+pub struct DeviceReceiver<R> {
+    /// The ring, while it runs.
+    pub port: Option<DevicePort<R>>,
+    sink: Sink,
+    burst: usize,
+    stamps: bool,
+    chains: Chains<'static>,
+    scratch: Scratch,
+}
+
+impl<R: DeviceRing> DeviceReceiver<R> {
+    /// Verifies what the driver transmits.
+    #[must_use]
+    pub fn new(port: Option<DevicePort<R>>, sink: Sink, burst: usize) -> Self {
+        Self {
+            port,
+            sink,
+            burst: burst.clamp(1, BURST_MAX),
+            stamps: false,
+            chains: Chains::new(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// Reads the time each frame took from its stamp.
+    #[must_use]
+    pub fn stamped(mut self) -> Self {
+        self.stamps = true;
+        self
+    }
+
+    /// Verifies other streams from now on.
+    pub fn exchange(&mut self, sink: Sink) -> Sink {
+        std::mem::replace(&mut self.sink, sink)
+    }
+}
+
+impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R> {
+    #[inline]
+    fn step(&mut self, now: u64) -> Result<usize, Trouble> {
+        let Some(port) = &mut self.port else { return Ok(0) };
+        let mut chains = std::mem::take(&mut self.chains).emptied();
+        let taken = port.ring.take(&port.reach, &mut chains, self.burst)?;
+        let now = if self.stamps { now } else { 0 };
+        let mut wrong = None;
+        for chain in chains.iter() {
+            let bytes = gather(&chain, &mut self.scratch.0[..]);
+            let handed = hand_over(&mut self.sink, &self.scratch.0[..bytes], now);
+            port.ring.give(chain.ticket, 0);
+            if let (Err(trouble), None) = (handed, &wrong) {
+                wrong = Some(trouble);
+            }
+        }
+        self.chains = chains.emptied();
+        if taken > 0 {
+            port.publish()?;
+        }
+        wrong.map_or(Ok(taken), Err)
+    }
+
+    fn refuse_signals(&mut self) {
+        if let Some(port) = &mut self.port {
+            port.ring.refuse_kicks();
+        }
+    }
+
+    fn ask_for_signals(&mut self) -> bool {
+        self.port.as_mut().is_some_and(|port| port.ring.ask_for_kick())
+    }
+
+    fn wakes_on(&self) -> Vec<BorrowedFd<'_>> {
+        self.port.iter().filter_map(|port| port.kick.fd()).collect()
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            received: self.sink.frames(),
+            done: true,
+            ..Progress::default()
+        }
+    }
+
+    fn sink(&self) -> Option<&Sink> {
+        Some(&self.sink)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// A source at the device's side of a receive ring.
+#[derive(Debug)]
+pub struct DeviceSender<R> {
+    /// The ring, while it runs.
+    pub port: Option<DevicePort<R>>,
+    source: Source,
+    pace: Pace,
+    burst: usize,
+    stamps: bool,
+    /// The driver merges buffers (VIRTIO_NET_F_MRG_RXBUF): a frame may take several.
+    merges: bool,
+    chains: Chains<'static>,
+    writer: Writer,
+    scratch: Scratch,
+}
+
+impl<R: DeviceRing> DeviceSender<R> {
+    /// Fills the driver's buffers with what `source` makes.
+    #[must_use]
+    pub fn new(port: Option<DevicePort<R>>, source: Source, pace: Pace, burst: usize) -> Self {
+        Self {
+            port,
+            source,
+            pace,
+            burst: burst.clamp(1, BURST_MAX),
+            stamps: false,
+            merges: false,
+            chains: Chains::new(),
+            writer: Writer::default(),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// Stamps each frame with the time at which its burst was made.
+    #[must_use]
+    pub fn stamped(mut self) -> Self {
+        self.stamps = true;
+        self
+    }
+
+    /// Uses several buffers for a frame that does not fit into one.
+    #[must_use]
+    pub fn merging(mut self, merges: bool) -> Self {
+        self.merges = merges;
+        self
+    }
+
+    /// Sends nothing more.
+    pub fn stop(&mut self) {
+        self.pace.stop(self.source.made());
+    }
+}
+
+impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> {
+    #[inline]
+    fn step(&mut self, now: u64) -> Result<usize, Trouble> {
+        let Some(port) = &mut self.port else { return Ok(0) };
+        let allowed = self.pace.allows(self.source.made(), self.burst, now);
+        if allowed == 0 {
+            return Ok(0);
+        }
+        let wanted = if self.merges { self.burst } else { allowed };
+        let mut chains = std::mem::take(&mut self.chains).emptied();
+        let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
+        let stamp = if self.stamps { now.max(1) } else { 0 };
+        let (mut used, mut sent) = (0, 0);
+        let mut wrong = None;
+        while sent < allowed && used < taken {
+            // made only when it is sure to go: a source does not take back
+            let bytes = NET_HEADER_BYTES + self.source.next_len();
+            let room = room_from(&chains, used, if self.merges { usize::MAX } else { 1 }, bytes);
+            if room < bytes {
+                if !self.merges || taken == usize::from(port.ring.size()) {
+                    let seq = self.source.made();
+                    wrong = Some(Trouble::NoRoom { seq, bytes, room });
+                }
+                break;
+            }
+            self.source.fill(&mut self.scratch.0[NET_HEADER_BYTES..], stamp);
+            let Some(count) = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]) else {
+                break;
+            };
+            self.writer.give(&mut port.ring);
+            (used, sent) = (used + count, sent + 1);
+        }
+        if used < taken {
+            port.ring.put_back(&chains, taken - used)?;
+        }
+        self.chains = chains.emptied();
+        if used > 0 {
+            port.publish()?;
+        }
+        wrong.map_or(Ok(sent), Err)
+    }
+
+    fn refuse_signals(&mut self) {
+        if let Some(port) = &mut self.port {
+            port.ring.refuse_kicks();
+        }
+    }
+
+    fn ask_for_signals(&mut self) -> bool {
+        // with nothing to send, a buffer is nothing to do
+        !self.pace.is_done(self.source.made())
+            && self.port.as_mut().is_some_and(|port| port.ring.ask_for_kick())
+            && self.pace.due(self.source.made()).is_none()
+    }
+
+    fn wakes_on(&self) -> Vec<BorrowedFd<'_>> {
+        self.port.iter().filter_map(|port| port.kick.fd()).collect()
+    }
+
+    fn due(&self) -> Option<u64> {
+        self.pace.due(self.source.made()).filter(|_| self.port.is_some())
+    }
+
+    fn progress(&self) -> Progress {
+        let sent = self.source.made();
+        Progress {
+            sent,
+            done: self.pace.is_done(sent),
+            ..Progress::default()
+        }
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// Bytes that fit into the chains from `first` on, `chains_max` at most, as soon as that is enough.
+#[inline]
+fn room_from(chains: &Chains<'_>, first: usize, chains_max: usize, enough: usize) -> usize {
+    let mut room = 0;
+    for index in (first..chains.len()).take(chains_max) {
+        let Some(chain) = chains.get(index) else { break };
+        room += chain.writable.iter().map(|place| place.len()).sum::<usize>();
+        if room >= enough {
+            break;
+        }
+    }
+    room
+}
