@@ -45,7 +45,7 @@ impl Run<'_> {
             return true;
         }
         let peer = &self.peers[self.links[link.0].peer(to).0];
-        peer.blocked.is_none() && peer.sim.reads(channel)
+        !peer.is_stuck(channel) && peer.sim.reads(channel)
     }
 
     fn is_flushed(&self, link: LinkId, channel: Channel, to: Party) -> bool {

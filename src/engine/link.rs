@@ -74,6 +74,11 @@ impl Link {
         }
     }
 
+    /// Whether the room on a socket is bounded.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.rooms.iter().any(Option::is_some)
+    }
+
     pub(super) fn peer(&self, party: Party) -> PeerId {
         match party {
             Party::FrontEnd => self.front,

@@ -1,5 +1,6 @@
 //! What a run knows of each peer while it goes on.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -37,6 +38,11 @@ impl Sim {
             Sim::Back(back) => Some(back),
             _ => None,
         }
+    }
+
+    /// Whether it serves the two sockets in threads of their own, so that being stuck on one leaves the other alone.
+    pub(super) fn has_threads(&self) -> bool {
+        matches!(self, Sim::Front(front) if front.has_threads())
     }
 
     /// Whether it takes what a socket brings now. What it does not take stays on its way.
@@ -133,7 +139,7 @@ pub(super) struct PeerState {
     /// The harness has sent its process a signal that ends it.
     pub(super) asked_to_end: bool,
     /// What it is about to send, and for which there is no room yet.
-    pub(super) blocked: Option<Outgoing>,
+    pub(super) blocked: VecDeque<Outgoing>,
     /// Its process was stopped by SIGSTOP.
     pub(super) stopped: bool,
     /// Its image file, if it was given one.
@@ -154,12 +160,20 @@ impl PeerState {
             attach: Attach::Idle,
             link: None,
             asked_to_end: false,
-            blocked: None,
+            blocked: VecDeque::new(),
             stopped: false,
             image: None,
             socket,
             exits: Vec::new(),
         }
+    }
+
+    /// Whether it is stuck in sending on a socket, or in sending at all if it has one thread.
+    pub(super) fn is_stuck(&self, channel: Channel) -> bool {
+        let threads = self.sim.has_threads();
+        self.blocked
+            .iter()
+            .any(|blocked| !threads || blocked.message.channel == channel)
     }
 
     /// Its process ended.

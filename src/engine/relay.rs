@@ -1,5 +1,6 @@
 //! What crosses the links: recording, and doing what simulated peers want done.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 
 use super::run::Run;
@@ -17,7 +18,7 @@ impl Run<'_> {
             let mut moved = false;
             for peer in 0..self.peers.len() {
                 moved |= self.unblock(PeerId(peer));
-                while self.peers[peer].blocked.is_none()
+                while (self.peers[peer].blocked.is_empty() || self.peers[peer].sim.has_threads())
                     && let Some((link, output)) = self.peers[peer].sim.next_output()
                 {
                     self.perform(PeerId(peer), link, output);
@@ -29,6 +30,10 @@ impl Run<'_> {
                     for from in [Party::FrontEnd, Party::BackEnd] {
                         while self.deliver_next(LinkId(link), channel, from) {
                             moved = true;
+                            // where room is short, a peer answers what it was given before it is given more
+                            if self.links[link].is_bounded() {
+                                break;
+                            }
                         }
                     }
                 }
@@ -172,24 +177,36 @@ impl Run<'_> {
         link.room(channel).is_none_or(|room| under_way.len() < room)
     }
 
-    /// Sends what a simulated peer had no room for, if there is some now. True if so.
+    /// Sends what a simulated peer had no room for, as far as there is some now. True if there was.
     fn unblock(&mut self, peer: PeerId) -> bool {
-        let (Some(link), Some(outgoing)) = (self.peers[peer.0].link, self.peers[peer.0].blocked.take()) else {
+        let Some(link) = self.peers[peer.0].link else {
             return false;
         };
-        if self.has_room_for(link, peer, &outgoing) {
-            self.send(link, peer, outgoing);
-            return true;
+        let mut moved = false;
+        let mut still: VecDeque<Outgoing> = VecDeque::new();
+        while let Some(outgoing) = self.peers[peer.0].blocked.pop_front() {
+            let behind = still.iter().any(|s| s.message.channel == outgoing.message.channel);
+            if !behind && self.has_room_for(link, peer, &outgoing) {
+                self.send(link, peer, outgoing);
+                moved = true;
+            } else {
+                still.push_back(outgoing);
+            }
         }
-        self.peers[peer.0].blocked = Some(outgoing);
-        false
+        self.peers[peer.0].blocked = still;
+        moved
     }
 
     fn perform(&mut self, peer: PeerId, link: Option<LinkId>, output: Output) {
         let link = link.or(self.peers[peer.0].link);
         match output {
             Output::Send(outgoing) => match link {
-                Some(link) if !self.has_room_for(link, peer, &outgoing) => self.peers[peer.0].blocked = Some(outgoing),
+                Some(link)
+                    if self.peers[peer.0].is_stuck(outgoing.message.channel)
+                        || !self.has_room_for(link, peer, &outgoing) =>
+                {
+                    self.peers[peer.0].blocked.push_back(outgoing);
+                }
                 Some(link) => drop(self.send(link, peer, outgoing)),
                 None => {}
             },

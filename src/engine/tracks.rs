@@ -93,6 +93,11 @@ impl<'a> Track<'a> {
         frame.steps.get(frame.next)
     }
 
+    /// The present step, or the last one where a list of steps is through.
+    fn latest(&self) -> Option<&'a At<Step>> {
+        self.step().or_else(|| self.frames.last()?.steps.last())
+    }
+
     /// Where a stream is to be read from.
     pub(super) fn cursor(&self, stream: Stream) -> Seq {
         let cursor = self.cursors.get(&stream).copied().unwrap_or_default();
@@ -232,7 +237,7 @@ impl<'a> Run<'a> {
         if !self.is_past(self.deadline) {
             return Ok(());
         }
-        let step = self.tracks.iter().rev().find_map(Track::step);
+        let step = self.tracks.iter().rev().find_map(Track::latest);
         let diagnostic = Diagnostic::error("the scenario did not come to its end")
             .at(step.map(|step| step.span).unwrap_or_default())
             .label("the scenario's limit was reached here");

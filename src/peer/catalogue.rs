@@ -37,6 +37,7 @@ const BUILT_IN: &[(&str, &str)] = &[
         "dpdk-frontend.yaml",
         include_str!("../../harness/peers/dpdk-frontend.yaml"),
     ),
+    ("dpdk-iommu.yaml", include_str!("../../harness/peers/dpdk-iommu.yaml")),
     ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
     ("vub-0.22.yaml", include_str!("../../harness/peers/vub-0.22.yaml")),
     ("vub-0.23.yaml", include_str!("../../harness/peers/vub-0.23.yaml")),

@@ -5,7 +5,7 @@ use super::super::peers::Sim;
 use super::super::run::Run;
 use super::Waiting;
 use crate::judge::value::FeatureSpace;
-use crate::peer::sim::wanted::Wanted;
+use crate::peer::sim::wanted::{Status, Wanted};
 use crate::scenario::Diagnostic;
 use crate::scenario::eval_num;
 use crate::scenario::model::{AskDuring, ConfigStep, RequestStep, Room, SharedStep};
@@ -22,7 +22,8 @@ impl Run<'_> {
         self.link_of(peer, step.peer.span)?;
         let channel = self.asks_on(peer);
         let ring = step.ring.as_ref();
-        let mut wanted = self.wanted(peer, channel, &step.message, ring, &step.fields, step.status.as_ref())?;
+        let status = (step.status.as_ref(), step.refused);
+        let mut wanted = self.wanted(peer, channel, &step.message, ring, &step.fields, status)?;
         wanted.need_reply = step.need_reply.as_ref().map(|need| need.value);
         let asked = match &mut self.peers[peer.0].sim {
             Sim::Front(front) => front.want(wanted).map_err(|e| e.to_string()),
@@ -38,7 +39,7 @@ impl Run<'_> {
 
     pub(super) fn ask_during_step(&mut self, step: &AskDuring) -> Result<()> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
-        let (ring, status) = (step.ring.as_ref(), step.status.as_ref());
+        let (ring, status) = (step.ring.as_ref(), (step.status.as_ref(), step.refused));
         let wanted = self.wanted(peer, Channel::Backend, &step.message, ring, &step.fields, status)?;
         let request = self.request_id(&step.request, Channel::Main)?;
         if let Some(back) = self.peers[peer.0].sim.back() {
@@ -73,7 +74,7 @@ impl Run<'_> {
             Sim::Server(_) | Sim::None => false,
         };
         // what is still to be sent has not been asked
-        Ok(!asking && self.peers[peer.0].blocked.is_none())
+        Ok(!asking && self.peers[peer.0].blocked.is_empty())
     }
 
     /// Fails if a simulated peer cannot go on and no step waits for it, which would say so.
@@ -128,7 +129,7 @@ impl Run<'_> {
         message: &At<String>,
         ring: Option<&At<Num>>,
         fields: &Ordered<At<Node>>,
-        status: Option<&At<Num>>,
+        (status, refused): (Option<&At<Num>>, bool),
     ) -> Result<Wanted> {
         let request = self.request_id(message, channel)?;
         let ring = ring.map_or(Ok(0), |ring| self.ring(ring))?;
@@ -136,7 +137,7 @@ impl Run<'_> {
         let status = status.map_or(Ok(0), |status| eval_num(status, &self.bindings))?;
         Ok(Wanted {
             fields: self.field_values(fields, space)?,
-            status: Some(status),
+            status: if refused { Status::Refused } else { Status::Is(status) },
             ..Wanted::plain(request, ring)
         })
     }
@@ -229,7 +230,7 @@ impl Run<'_> {
         let mut lines = Vec::new();
         for peer in &self.peers {
             let name = &peer.spec.name;
-            if let Some(blocked) = &peer.blocked {
+            if let Some(blocked) = peer.blocked.front() {
                 let message = &blocked.message;
                 lines.push(format!(
                     "`{name}` is blocked: there is no room to send {message} on the {} socket",

@@ -16,8 +16,20 @@ pub struct Wanted {
     pub fields: Vec<(String, Value)>,
     /// Sets or clears need_reply; without it the flag is set where it has a meaning.
     pub need_reply: Option<bool>,
-    /// The status that it has to be answered with; `None`: any.
-    pub status: Option<u64>,
+    /// The status that it has to be answered with.
+    pub status: Status,
+}
+
+/// A status that an answer has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Status {
+    /// Whatever it is.
+    #[default]
+    Any,
+    /// This one.
+    Is(u64),
+    /// Any that says no.
+    Refused,
 }
 
 impl Wanted {
@@ -26,7 +38,7 @@ impl Wanted {
         Self {
             request,
             ring,
-            status: Some(0),
+            status: Status::Is(0),
             ..Self::default()
         }
     }
@@ -47,8 +59,13 @@ pub(super) struct Composed {
     pub(super) fds: Vec<OwnedFd>,
 }
 
-/// Whether a reply is a status that differs from the one that was wanted.
-pub(super) fn refused(wanted: Option<u64>, reply: &Message) -> Option<u64> {
+/// The status of a reply that is not the one that was wanted.
+pub(super) fn unwanted(wanted: Status, reply: &Message) -> Option<u64> {
     let status = reply.payload.as_u64()?;
-    wanted.filter(|wanted| *wanted != status).map(|_| status)
+    let as_wanted = match wanted {
+        Status::Any => true,
+        Status::Is(wanted) => wanted == status,
+        Status::Refused => status != 0,
+    };
+    (!as_wanted).then_some(status)
 }

@@ -26,6 +26,9 @@ pub struct RequestStep {
     /// The status that it has to be answered with; default 0.
     #[serde(default)]
     pub status: Option<At<Num>>,
+    /// `true`: it has to be answered with a status that says no, whichever.
+    #[serde(default)]
+    pub refused: bool,
     /// `false`: go on at once; `answered` waits for the answer.
     #[serde(default)]
     pub wait: Option<At<bool>>,
@@ -53,6 +56,9 @@ pub struct AskDuring {
     /// The status that it has to be answered with; default 0.
     #[serde(default)]
     pub status: Option<At<Num>>,
+    /// `true`: it has to be answered with a status that says no, whichever.
+    #[serde(default)]
+    pub refused: bool,
 }
 
 /// `shared`.

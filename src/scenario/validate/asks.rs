@@ -5,7 +5,7 @@ use crate::wire::{Channel, Dialect, Party};
 
 use super::super::diagnostic::Diagnostic;
 use super::super::model::{AskDuring, ConfigStep, PeerDecl, RequestStep, SharedStep};
-use super::super::scalar::{Node, Ordered};
+use super::super::scalar::{Node, Num, Ordered};
 use super::super::span::{At, Span};
 use super::peers::{Kind, Peer};
 use super::values::Holds;
@@ -18,6 +18,7 @@ impl<'a> Cx<'a> {
         };
         let channel = asks_on(peer.party);
         self.asked(&step.message, channel, &step.fields, peer);
+        self.one_status(step.status.as_ref(), step.refused);
         self.ring_of("ring", step.ring.as_ref(), Some(peer));
     }
 
@@ -27,7 +28,15 @@ impl<'a> Cx<'a> {
         };
         self.message(&step.request, Some(Channel::Main));
         self.asked(&step.message, Channel::Backend, &step.fields, peer);
+        self.one_status(step.status.as_ref(), step.refused);
         self.ring_of("ring", step.ring.as_ref(), Some(peer));
+    }
+
+    fn one_status(&mut self, status: Option<&At<Num>>, refused: bool) {
+        if let (Some(status), true) = (status, refused) {
+            let error = "`refused` is any status but 0, and `status` is a certain one: give one of the two";
+            self.report(Diagnostic::error(error).at(status.span));
+        }
     }
 
     fn asked(&mut self, name: &At<String>, channel: Channel, fields: &'a Ordered<At<Node>>, peer: Peer<'a>) {

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::iotlb::{Miss, READ};
 use super::{BackError, SimBack};
 use crate::memory::Window;
-use crate::peer::sim::wanted::{Composed, Wanted, refused};
+use crate::peer::sim::wanted::{Composed, Status, Wanted, unwanted};
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{duplicate, memfd};
 use crate::wire::id::backend as request;
@@ -50,7 +50,7 @@ struct Piece {
 #[derive(Debug)]
 struct Asked {
     message: Message,
-    wanted: Option<u64>,
+    wanted: Status,
     /// The handler that waits for it goes on then.
     resumes: bool,
 }
@@ -147,9 +147,17 @@ impl SimBack {
         let Some(asked) = self.channel.asked.remove(at) else {
             return;
         };
-        if let Some(status) = refused(asked.wanted, reply) {
+        if let Some(status) = unwanted(asked.wanted, reply) {
             let what = format!("the front-end answered {} with status {status:#x}", asked.message);
             self.channel.failure.get_or_insert(what);
+        }
+        if let (request::SHMEM_MAP, Payload::Mmap(mapping), false) =
+            (reply.request, &asked.message.payload, reply.payload.as_u64() == Some(0))
+        {
+            let same = |piece: &&mut Piece| (piece.region, piece.offset) == (mapping.shmid, mapping.shm_offset);
+            if let Some(piece) = self.channel.pieces.iter_mut().rev().find(same) {
+                piece.mapped = false;
+            }
         }
         if let Payload::Iotlb(miss) = &asked.message.payload {
             self.channel.missing.retain(|m| m.iova != miss.iova);
@@ -336,15 +344,18 @@ impl SimBack {
     /// A page of the first shared memory region in which nothing is mapped.
     fn free_piece(&self) -> Mmap {
         let region = self.config.shared_memory.iter().position(|size| *size > 0).unwrap_or(0) as u8;
-        let taken = |offset: u64| {
-            let end = offset + PAGE;
-            let mut pieces = self.channel.pieces.iter().filter(|p| p.mapped && p.region == region);
-            pieces.any(|p| p.offset < end && offset < p.offset.saturating_add(p.window.size()))
-        };
-        let shm_offset = (0..)
-            .map(|page| page * PAGE)
-            .find(|offset| !taken(*offset))
-            .unwrap_or(0);
+        let mapped = self.channel.pieces.iter().filter(|p| p.mapped && p.region == region);
+        let mut taken: Vec<(u64, u64)> = mapped
+            .map(|p| (p.offset, p.offset.saturating_add(p.window.size())))
+            .collect();
+        taken.sort_unstable();
+        let mut shm_offset = 0u64;
+        for (start, end) in taken {
+            if start >= shm_offset.saturating_add(PAGE) {
+                break;
+            }
+            shm_offset = shm_offset.max(end.checked_next_multiple_of(PAGE).unwrap_or(0));
+        }
         Mmap {
             shmid: region,
             shm_offset,
@@ -352,6 +363,11 @@ impl SimBack {
             flags: 1,
             ..Mmap::default()
         }
+    }
+
+    /// The file of the object that was announced last.
+    pub(super) fn latest_object(&self) -> Option<OwnedFd> {
+        duplicate(&self.channel.objects.last()?.file).ok()
     }
 
     /// The file of an object, for the front-end that asks for it.
@@ -397,7 +413,7 @@ impl SimBack {
                 field("permissions", u64::from(miss.permissions)),
             ],
             // without a translation the ring stays where it is
-            status: None,
+            status: Status::Any,
             ..Wanted::default()
         };
         if let Err(error) = self.ask(&wanted, false) {

@@ -103,6 +103,11 @@ impl SimBack {
                 }
                 other => refuse(format!("IOTLB_MSG of type {other}")),
             },
+            // QEMU loses the UUID on the way
+            (request::GET_SHARED_OBJECT, Payload::Empty) => {
+                let file = self.latest_object();
+                Ok(Some((Payload::Empty, file.into_iter().collect())))
+            }
             (request::GET_SHARED_OBJECT, Payload::SharedObject(object)) => {
                 let file = self.object(&object.uuid);
                 Ok(Some((Payload::Empty, file.into_iter().collect())))

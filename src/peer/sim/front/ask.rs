@@ -6,7 +6,7 @@ use super::channel::Serving;
 use super::setup::Task;
 use super::{Asker, Composed, FrontError, OUTSTANDING_MAX, SimFront};
 use crate::memory::RegionLayout;
-use crate::peer::sim::wanted::{Wanted, refused};
+use crate::peer::sim::wanted::{Status, Wanted, unwanted};
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{eventfd, memfd, pipe, socket_pair};
 use crate::wire::{
@@ -49,7 +49,7 @@ impl SimFront {
                 }
                 continue;
             }
-            if !self.is_free_for(Asker::Step(None)) {
+            if !self.is_free_for(Asker::Step(Status::Any)) {
                 break;
             }
             let Some(wanted) = self.wanted.pop_front() else { break };
@@ -237,12 +237,7 @@ impl SimFront {
     }
 
     /// Takes in the reply to a request that a step asked for.
-    pub(super) fn accept_asked(
-        &mut self,
-        sent: &Message,
-        reply: &Message,
-        wanted: Option<u64>,
-    ) -> Result<(), FrontError> {
+    pub(super) fn accept_asked(&mut self, sent: &Message, reply: &Message, wanted: Status) -> Result<(), FrontError> {
         let Some(spec) = sent.spec() else { return Ok(()) };
         if matches!(
             sent.request,
@@ -268,7 +263,7 @@ impl SimFront {
         if of_its_own {
             return Ok(());
         }
-        match refused(wanted, reply) {
+        match unwanted(wanted, reply) {
             Some(status) => Err(FrontError::Refused {
                 request: sent.to_string(),
                 status,

@@ -82,6 +82,11 @@ impl ChannelState {
 }
 
 impl SimFront {
+    /// Whether the channel is served by a thread of its own.
+    pub fn has_threads(&self) -> bool {
+        matches!(self.config.serving, Serving::Routed | Serving::Locked)
+    }
+
     /// Whether it reads a socket now. What it does not read stays on its way.
     pub fn reads(&self, channel: Channel) -> bool {
         let channel_state = &self.channel;

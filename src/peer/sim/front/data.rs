@@ -8,6 +8,7 @@ use crate::peer::device::blk::{BlkOp, BlkRequest};
 use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
+use crate::peer::sim::wanted::Status;
 use crate::ring::{Buffer, Used};
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
@@ -152,7 +153,7 @@ impl SimFront {
             num: 0,
         };
         let message = Message::request(spec, state).need_reply(self.has(ProtocolFeature::ReplyAck));
-        self.ask(message, Vec::new(), Asker::Step(Some(0)));
+        self.ask(message, Vec::new(), Asker::Step(Status::Is(0)));
         Ok(())
     }
 

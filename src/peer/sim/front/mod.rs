@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Output;
 use super::answer::{Answer, Scripts};
-use super::wanted::{Composed, Wanted};
+use super::wanted::{Composed, Status, Wanted};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
@@ -84,7 +84,7 @@ enum Asker {
     /// A task of the front-end's own, which expectations do not see.
     Own,
     /// A step that asks; the status that is wanted.
-    Step(Option<u64>),
+    Step(Status),
     /// A handler of a request of the back-end.
     Handler,
     /// News of the back-end that are looked into.
