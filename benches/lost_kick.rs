@@ -108,6 +108,7 @@ impl Stress {
             memory_size: 1 << 20,
             regions: 1,
             one_file: false,
+            huge_pages: false,
             kick_on_start: false,
             manual: Vec::new(),
             answers: Vec::new(),

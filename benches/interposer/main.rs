@@ -1,10 +1,11 @@
-//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS]`. One request and its reply, without and with a
-//! descriptor, direct and through `vuh record`, interleaved in one run; and the rate of packets between two DPDK programs,
-//! which share memory and should not notice. Prints medians and ratios; asserts nothing.
+//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS [trips]]`. One request and its reply, without and
+//! with a descriptor, direct, through `vuh record`, and through a bare relay (poll, read, send, and nothing else: what it
+//! costs that anything at all stands between), interleaved in one run; then, unless only `trips` are asked for, the rate of
+//! packets between two DPDK programs, which share memory and should not notice. Prints medians and ratios; asserts nothing.
 
 mod dpdk;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,6 +20,11 @@ use vhost_user_harness::wire::{Dialect, Header};
 const TRIPS: usize = 2_000;
 
 fn main() {
+    match std::env::args().nth(1).as_deref() {
+        Some("answer") => return answer(&socket_of(std::io::stdin())),
+        Some("relay") => return relay([&socket_of(std::io::stdin()), &socket_of(std::io::stdout())]),
+        _ => {}
+    }
     let rounds = std::env::args()
         .skip(1)
         .find_map(|a| a.parse::<usize>().ok())
@@ -28,28 +34,49 @@ fn main() {
     let back = UnixListener::bind(folder.path().join("b")).expect("a socket");
     let through = dial(&folder.path().join("a"));
     let (direct, beside) = UnixStream::pair().expect("a pair of sockets");
+    let (bare, near) = UnixStream::pair().expect("a pair of sockets");
+    let (far, behind) = UnixStream::pair().expect("a pair of sockets");
     let answering = back.accept().expect("the interposer connects").0;
-    for socket in [beside, answering] {
-        std::thread::spawn(move || answer(&socket));
-    }
+    let others = [
+        role("answer", beside, None),
+        role("answer", behind, None),
+        role("answer", answering, None),
+        role("relay", near, Some(far)),
+    ];
     let event = eventfd().expect("an eventfd");
     for (what, request, fds) in [
         ("request and reply", 1u32, vec![]),
         ("the same with a descriptor", 12, vec![event.as_fd()]),
     ] {
-        let (mut own, mut passed) = (Vec::new(), Vec::new());
+        let mut times = [vec![], vec![], vec![]];
         for _ in 0..rounds {
-            own.push(window(&direct, request, &fds));
-            passed.push(window(&through, request, &fds));
+            for (times, socket) in times.iter_mut().zip([&direct, &bare, &through]) {
+                times.push(window(socket, request, &fds));
+            }
         }
-        let (own, passed) = (median(own), median(passed));
+        let mut ratios: Vec<f64> = times[2].iter().zip(&times[0]).map(|(t, d)| t / d).collect();
+        ratios.sort_by(f64::total_cmp);
+        let [own, bare, passed] = times.map(median);
         println!("{what}, median of {rounds} windows of {TRIPS}, interleaved");
         println!("  direct      {own:7.2} us");
+        println!("  bare relay  {bare:7.2} us, {:.2} times the direct one", bare / own);
         println!("  interposer  {passed:7.2} us");
-        println!("  ratio       {:7.2}", passed / own);
+        println!(
+            "  ratio       {:7.2}, of neighbouring windows {:.2} to {:.2}",
+            passed / own,
+            ratios[0],
+            ratios[ratios.len() - 1]
+        );
     }
     interposer.kill().expect("the interposer is ours");
     interposer.wait().expect("the interposer ends");
+    drop((direct, bare, through));
+    for mut other in others {
+        other.wait().expect("it ends with its connection");
+    }
+    if std::env::args().any(|word| word == "trips") {
+        return;
+    }
     dpdk::compare(rounds.div_ceil(5));
 }
 
@@ -62,6 +89,22 @@ fn start(folder: &Path, trace: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("vuh starts")
+}
+
+/// Another process of this program, with one or two sockets.
+fn role(role: &str, socket: UnixStream, second: Option<UnixStream>) -> Child {
+    let second = second.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into());
+    Command::new(std::env::current_exe().expect("this program has a path"))
+        .arg(role)
+        .stdin(OwnedFd::from(socket))
+        .stdout(second)
+        .spawn()
+        .expect("this program starts")
+}
+
+fn socket_of(end: impl AsFd) -> UnixStream {
+    let socket = end.as_fd().try_clone_to_owned().expect("it is open");
+    UnixStream::from(socket)
 }
 
 fn dial(path: &Path) -> UnixStream {
@@ -102,6 +145,31 @@ fn answer(socket: &UnixStream) {
         let reply = message(header.request, 5, &1u64.to_ne_bytes());
         if send(socket.as_fd(), &reply, &[]).is_err() {
             return;
+        }
+    }
+}
+
+/// The least that somebody in between can do: wait, read, send.
+fn relay(sockets: [&UnixStream; 2]) {
+    let interest = |token: usize| Interest {
+        fd: sockets[token].as_fd(),
+        read: true,
+        write: false,
+        token,
+    };
+    let interests = [interest(0), interest(1)];
+    let mut buffer = [0; 64];
+    loop {
+        let Ok(ready) = wait(&interests, None) else { return };
+        for from in ready {
+            let Ok(Some(received)) = receive(sockets[from].as_fd(), &mut buffer) else {
+                continue;
+            };
+            let fds: Vec<BorrowedFd> = received.fds.iter().map(AsFd::as_fd).collect();
+            let sent = send(sockets[1 - from].as_fd(), &buffer[..received.len], &fds);
+            if received.len == 0 || sent.is_err() {
+                return;
+            }
         }
     }
 }

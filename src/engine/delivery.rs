@@ -11,7 +11,7 @@ use super::run::Run;
 use crate::link::{Cargo, Chunk, End, Parcel, Stream, Transit};
 use crate::scenario::Diagnostic;
 use crate::sys::fd::{FdType, duplicate, fd_type, socket_pair};
-use crate::trace::{LinkId, Meddling, Seq};
+use crate::trace::{LinkId, Meddling, PeerId, Seq};
 use crate::wire::{Channel, Message, Party, id};
 
 impl Run<'_> {
@@ -186,17 +186,20 @@ impl Run<'_> {
 
     /// Gives a message to a simulated peer.
     fn deliver_here(&mut self, link: LinkId, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
-        match &mut self.peers[peer].sim {
-            Sim::Front(front) => {
-                if front.message(&message, fds)
-                    && let Some(seq) = seq
-                {
-                    self.claimed.insert(seq);
-                }
+        let is_own = self.with_rings(PeerId(peer), |sim| match sim {
+            Sim::Front(front) => front.message(&message, fds),
+            Sim::Back(back) => {
+                back.message(message, fds);
+                false
             }
-            Sim::Back(back) => back.message(message, fds),
-            Sim::Server(server) => server.message(link.0, message, fds),
-            Sim::None => {}
+            Sim::Server(server) => {
+                server.message(link.0, message, fds);
+                false
+            }
+            Sim::None => false,
+        });
+        if let (true, Some(seq)) = (is_own, seq) {
+            self.claimed.insert(seq);
         }
     }
 
@@ -205,6 +208,9 @@ impl Run<'_> {
             stream.queue(chunk, split);
         }
         self.flush(link, channel, to);
+        if self.timeline.is_recorded() {
+            self.converse.passed(link, channel, to);
+        }
     }
 
     fn end_sending(&mut self, link: LinkId, channel: Channel, to: Party) {

@@ -211,6 +211,7 @@ impl Run<'_> {
                     }
                 }
                 Check::Marks(marks) => self.check_marks(marks)?,
+                Check::Rate(rate) => self.check_rate(rate, span)?,
                 // what a process writes while it ends counts as well
                 Check::Stderr(_) => {}
             }
@@ -279,6 +280,7 @@ impl Run<'_> {
     pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
         // a thread that is held could not end
         self.threads.clear();
+        self.traffic.clear();
         self.hang_up();
         if !judge {
             self.kill_processes();
@@ -423,7 +425,7 @@ impl Run<'_> {
                 outcome.verdict = Verdict::Unsupported;
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
-            StopKind::Interrupted => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Interrupted | StopKind::Noise => outcome.verdict = Verdict::Inconclusive,
             StopKind::Insane => {
                 outcome.verdict = Verdict::Inconclusive;
                 let why = stop.diagnostic.one_line(&self.plan.sources);

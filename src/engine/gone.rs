@@ -105,6 +105,7 @@ impl Run<'_> {
     pub(super) fn check_link(&mut self, at: usize, span: Span, waiting: &Waiting) -> Result<()> {
         let (peer, by_socket) = match waiting {
             Waiting::Delivery(delivery) => (delivery.from(), true),
+            Waiting::Traffic(id) => (self.delivery_from(*id), true),
             Waiting::Submitted(submitted) => (submitted.peer(), true),
             Waiting::Echo { peer, .. } | Waiting::OpenRequest { peer, .. } => (*peer, true),
             // QEMU carries on without its back-end, and may connect again

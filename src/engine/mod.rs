@@ -7,6 +7,7 @@
 //! and judges how it ended.
 
 mod control;
+mod converse;
 mod delivery;
 mod directory;
 mod drain;
@@ -26,6 +27,7 @@ mod signals;
 mod stand;
 mod steps;
 mod tracks;
+mod traffic;
 mod watch;
 
 use std::path::PathBuf;

@@ -145,11 +145,7 @@ impl Run<'_> {
     /// The rings and the device of a simulated back-end that serve a certain front-end.
     pub(super) fn back_for(&mut self, peer: PeerId, front: PeerId) -> Option<&mut SimBack> {
         let link = self.link_with(peer, front);
-        match &mut self.peers[peer.0].sim {
-            Sim::Back(back) => Some(back),
-            Sim::Server(server) => server.back(link?.0),
-            Sim::None | Sim::Front(_) => None,
-        }
+        self.peers[peer.0].sim.back_on(link)
     }
 
     /// Whether a vhost-pci server is at a link's end. Its connections are there as soon as they are begun.

@@ -64,6 +64,15 @@ impl Sim {
         }
     }
 
+    /// The rings and the device of a back-end; of a server, those of one of its connections.
+    pub(super) fn back_on(&mut self, link: Option<LinkId>) -> Option<&mut SimBack> {
+        match self {
+            Sim::Back(back) => Some(back),
+            Sim::Server(server) => server.back(link?.0),
+            Sim::None | Sim::Front(_) => None,
+        }
+    }
+
     /// What it wants done next; a server says on which of its links.
     pub(super) fn next_output(&mut self) -> Option<(Option<LinkId>, Output)> {
         match self {

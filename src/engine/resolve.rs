@@ -10,6 +10,7 @@ use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
 use crate::peer::sim::front::Serving;
 use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
+use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::words::split_words;
 use crate::scenario::{Bindings, Diagnostic, Plan, eval_node, eval_num, eval_size};
@@ -71,9 +72,12 @@ pub(super) struct Peer {
     pub(super) qemu_memory_mib: u32,
     pub(super) regions: u16,
     pub(super) one_file: bool,
+    pub(super) huge_pages: bool,
     pub(super) config: Option<Vec<u8>>,
     pub(super) capacity: u64,
     pub(super) loopback: bool,
+    /// Share of the time in which a simulated back-end does nothing while frames are delivered.
+    pub(super) rests: f64,
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
@@ -255,6 +259,16 @@ fn unmet(peer: &Peer, need: Need, span: Span) -> Option<String> {
     })
 }
 
+/// Share of the time in which a slowed back-end rests.
+fn rests(decl: &PeerDecl, num: &impl Fn(&Option<At<Num>>, u64) -> Result<u64, Diagnostic>) -> Result<f64, Diagnostic> {
+    let percent = num(&decl.slowed_percent, 0)?;
+    if percent > 95 {
+        let place = decl.slowed_percent.as_ref().map(|p| p.span).unwrap_or_default();
+        return Err(Diagnostic::error(format!("slowed by {percent} percent; 95 is the most")).at(place));
+    }
+    Ok(percent as f64 / 100.0)
+}
+
 /// What the steps and declarations need, by peer.
 fn needs(plan: &Plan) -> Vec<(String, Need, Span)> {
     let mut needs = Vec::new();
@@ -387,9 +401,11 @@ fn evaluate(
         qemu_memory_mib,
         regions: small(&memory.regions, 1, "regions")?,
         one_file: memory.one_file,
+        huge_pages: memory.huge_pages,
         config: decl.config.as_ref().map(|c| c.value.0.clone()),
         capacity,
         loopback: decl.loopback,
+        rests: rests(decl, &num)?,
         manual: decl.manual.iter().map(requester).collect::<Result<_, _>>()?,
         answers: decl
             .answers

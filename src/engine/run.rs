@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::Environment;
 use super::control::{Control, HoldState};
+use super::converse::Converse;
 use super::failure::{Result, Stop};
 use super::link::Link;
 use super::peers::{PeerState, Sim};
 use super::resolve::Peer;
 use super::steps::ThreadHold;
 use super::tracks::Track;
+use super::traffic::Traffic;
 use super::watch::{LOOK_INTERVAL_MS, Watchers};
 use crate::judge::matcher::Matcher;
 use crate::judge::verdict::FailKind;
@@ -90,8 +92,11 @@ pub(super) struct Run<'a> {
     /// A violation that a simulated peer noticed in shared memory.
     pub(super) violation: Option<String>,
     pub(super) watchers: Watchers,
+    /// Deliveries that run while the script goes on.
+    pub(super) traffic: Traffic,
     /// Where connections are let in while programs that are started elsewhere are recorded.
     pub(super) gate: Option<super::record::Gate>,
+    pub(super) converse: Converse,
     /// Signals that ask this process to stop end the run.
     pub(super) heeds_signals: bool,
     /// What ends the run, found where nobody could be told.
@@ -109,6 +114,7 @@ pub(super) enum Token {
     ServerKick(PeerId, LinkId, u16),
     Signal(LinkId, u64),
     Thread(usize),
+    Pump(usize, usize, usize),
     Gate,
     Interrupt,
     Save,
@@ -156,7 +162,9 @@ impl<'a> Run<'a> {
             modelled_ends: Default::default(),
             violation: None,
             watchers: Watchers::new(plan),
+            traffic: Traffic::default(),
             gate: None,
+            converse: Converse::default(),
             heeds_signals: true,
             stop: None,
         })
@@ -168,6 +176,11 @@ impl<'a> Run<'a> {
             self.relay();
             self.check_always()?;
             let moved = self.advance_tracks()?;
+            if self.tracks[0].is_done() && !self.end_traffic() {
+                self.wait_for_events()?;
+                self.check_limit()?;
+                continue;
+            }
             if self.tracks[0].is_done() {
                 self.relay();
                 self.check_always()?;
@@ -185,6 +198,9 @@ impl<'a> Run<'a> {
 
     /// Waits for something to happen, takes it in, and returns.
     pub(super) fn wait_for_events(&mut self) -> Result<()> {
+        if self.converse() {
+            return Ok(());
+        }
         let now = self.clock.now();
         let mut wake = self.next_deadline();
         if let Some((at, ..)) = self.timers.iter().min_by_key(|(at, ..)| *at) {
@@ -199,6 +215,9 @@ impl<'a> Run<'a> {
         }
         if self.looks_at_threads() {
             wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
+        }
+        if let Some(at) = self.traffic.next_look(now) {
+            wake = wake.min(at);
         }
         if let Some(at) = self.next_admission() {
             wake = wake.min(at);
@@ -267,6 +286,7 @@ impl<'a> Run<'a> {
             Token::ServerKick(peer, link, ring) => self.take_server_kick(peer, link, ring),
             Token::Signal(link, id) => drop(self.take_signal(link, id)),
             Token::Thread(at) => self.thread_changed(at),
+            Token::Pump(at, group, station) => self.traffic.take_notice((at, group, station)),
             Token::Save => {
                 signal::take_save();
                 self.timeline.save_recording();
@@ -334,6 +354,9 @@ impl<'a> Run<'a> {
         for (at, hold) in self.threads.iter().enumerate() {
             add(hold.thread.changed(), true, false, Token::Thread(at));
         }
+        for (at, group, station, fd) in self.traffic.notices() {
+            add(fd, true, false, Token::Pump(at, group, station));
+        }
         if let Some(gate) = &self.gate
             && self.has_room()
         {
@@ -356,6 +379,7 @@ impl<'a> Run<'a> {
             return Err(stop);
         }
         self.check_watchers()?;
+        self.tend_traffic()?;
         if let Some(what) = self.violation.take() {
             let diagnostic = Diagnostic::error("a peer broke the rules of the ring").footer(what);
             return Err(Stop::wrong(diagnostic));
@@ -486,6 +510,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
+        huge_pages: spec.huge_pages,
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
         master: spec.pci.master.clone(),

@@ -257,12 +257,14 @@ impl Run<'_> {
         for (peer, party) in [(front, Party::FrontEnd), (back, Party::BackEnd)] {
             if self.peers[peer.0].spec.is_simulated() {
                 *self.links[link.0].main.end(party) = End::Local;
-                if let Some(sim) = self.peers[peer.0].sim.front() {
-                    sim.connected();
-                }
-                if let Some(sim) = self.peers[peer.0].sim.back() {
-                    sim.connected();
-                }
+                self.with_rings(peer, |sim| {
+                    if let Some(front) = sim.front() {
+                        front.connected();
+                    }
+                    if let Some(back) = sim.back() {
+                        back.connected();
+                    }
+                });
             } else if let Attach::Ready(_) = &self.peers[peer.0].attach
                 && let Attach::Ready(stream) = std::mem::replace(&mut self.peers[peer.0].attach, Attach::Idle)
             {

@@ -37,6 +37,8 @@ pub(super) struct Watchers {
     violations: Vec<Violation>,
     /// The same in a ring.
     alarms: Vec<Alarm>,
+    /// Links over whose rings threads of their own move frames.
+    crowded: BTreeSet<LinkId>,
 }
 
 /// What the oracle gets to see of a message that hands over memory.
@@ -61,6 +63,7 @@ impl Watchers {
             links: 0,
             violations: Vec::new(),
             alarms: Vec::new(),
+            crowded: BTreeSet::new(),
         }
     }
 
@@ -117,6 +120,9 @@ impl Run<'_> {
 
     /// Looks at the rings of a link, before something about it becomes known.
     pub(super) fn look(&mut self, link: LinkId) {
+        if !self.watchers.needs_looks() {
+            return;
+        }
         let now = self.clock.now();
         let alarms = own(self.watchers.oracle.look(link, now));
         self.watchers.alarms.extend(alarms);
@@ -189,6 +195,14 @@ impl Run<'_> {
         (!ids.is_empty()).then(|| format!("note: allowed and never happened: {}", ids.join(", ")))
     }
 
+    /// Frames are moved over the rings of a link by threads of their own from here on.
+    pub(super) fn crowd(&mut self, link: LinkId) {
+        if self.watchers.crowded.insert(link) {
+            self.watch();
+            self.watch_link(link);
+        }
+    }
+
     fn watch_link(&mut self, link: LinkId) {
         let mut profile = Profile::practice();
         for party in [Party::FrontEnd, Party::BackEnd] {
@@ -206,13 +220,15 @@ impl Run<'_> {
         self.watchers.monitor.set_profile(link, profile);
         let (front, back) = (self.links[link.0].front, self.links[link.0].back);
         let (front, back) = (&self.peers[front.0].spec, &self.peers[back.0].spec);
+        // pumps move faster than anybody looks, and while it is looked
+        let crowded = self.watchers.crowded.contains(&link);
         let terms = Terms {
             profile,
             // these two drivers are the harness's own
-            is_paced: front.is_simulated() || front.is_qemu(),
-            driver_is_ours: front.is_simulated(),
+            is_paced: !crowded && (front.is_simulated() || front.is_qemu()),
+            driver_is_ours: !crowded && front.is_simulated(),
             // virtio-queue, behind the reference peers, does as the simulated devices do
-            device_is_plain: back.is_simulated() || program(back) == Some(REFERENCE),
+            device_is_plain: !crowded && back.is_simulated() || program(back) == Some(REFERENCE),
             is_net: [front.kind, back.kind].contains(&DeviceKind::Net),
         };
         self.watchers.oracle.set_terms(link, terms);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::socket::{end_sending, is_drained, is_hung_up, receive, send};
+use crate::sys::socket::{end_sending, is_drained, is_hung_up, receive, send_any};
 use crate::wire::{Dialect, Header};
 
 /// The largest payload that the harness takes from a peer. The largest of the specification is 2056 bytes; real programs
@@ -152,7 +152,7 @@ impl Stream {
     /// The same, up to so many. Who takes one at a time is spared the question for a second one, which whoever waits for
     /// an answer to the first has not sent.
     pub fn read_up_to(&mut self, count: usize) -> Vec<Incoming> {
-        let mut incoming = Vec::new();
+        let mut incoming = Vec::with_capacity(1);
         if self.reading == Reading::HalfClosed && is_hung_up(self.socket.as_fd()) {
             incoming.push(self.end(false));
         }
@@ -195,6 +195,16 @@ impl Stream {
         let Chunk { bytes, fds, places, .. } = chunk;
         let len = bytes.len();
         self.out_fds += fds.len();
+        self.out_bytes += len;
+        if split.is_empty() && places.iter().all(|place| *place == 0) {
+            self.out.push_back(Piece {
+                bytes,
+                sent: 0,
+                fds,
+                apart: false,
+            });
+            return;
+        }
         let mut fds = fds
             .into_iter()
             .zip(places.iter().copied().chain(std::iter::repeat(0)))
@@ -216,7 +226,6 @@ impl Stream {
                 start = end;
             }
         }
-        self.out_bytes += len;
     }
 
     /// Says, after what is queued, that nothing more will be sent.
@@ -233,8 +242,7 @@ impl Stream {
             if piece.apart && piece.sent == 0 && !is_drained(self.socket.as_fd()) {
                 return Ok(());
             }
-            let fds: Vec<BorrowedFd> = piece.fds.iter().map(AsFd::as_fd).collect();
-            match send(self.socket.as_fd(), &piece.bytes[piece.sent..], &fds) {
+            match send_any(self.socket.as_fd(), &piece.bytes[piece.sent..], &piece.fds) {
                 Ok(None) => return Ok(()),
                 Ok(Some(sent)) => {
                     self.out_fds -= piece.fds.len();
@@ -315,8 +323,15 @@ impl Stream {
             Ok(None) => Ok(false),
             Ok(Some(received)) if received.len == 0 => Err(self.end(!is_hung_up(self.socket.as_fd()))),
             Ok(Some(received)) => {
-                partial.places.extend(received.fds.iter().map(|_| at));
-                partial.fds.extend(received.fds);
+                if at > 0 {
+                    // those before came with the first byte, unless it says otherwise
+                    partial.places.resize(partial.fds.len(), 0);
+                    partial.places.extend(received.fds.iter().map(|_| at));
+                }
+                match partial.fds.is_empty() {
+                    true => partial.fds = received.fds,
+                    false => partial.fds.extend(received.fds),
+                }
                 partial.lost_fds |= received.lost_fds;
                 Ok(true)
             }

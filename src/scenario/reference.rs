@@ -28,6 +28,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Step", "Steps"),
     ("Check", "Checks"),
     ("Pattern", "Pattern"),
+    ("Against", "Baseline"),
+    ("NegotiatedCheck", "Negotiated"),
     ("News", "News"),
     ("Room", "Room"),
     ("FieldMatch", "Condition"),
@@ -38,6 +40,7 @@ const SCALARS: &[(&str, &str)] = &[
     ("Number", "number"),
     ("Duration", "duration"),
     ("Size", "size"),
+    ("Decimal", "decimal"),
     ("Bytes", "hex bytes"),
     ("Value", "value"),
     ("Resends", "number or `unbounded`"),
@@ -73,6 +76,8 @@ pub fn reference_markdown() -> String {
     page.choices("Step");
     page.choices("Check");
     page.section(2, "Pattern");
+    page.section(2, "Against");
+    page.section(2, "NegotiatedCheck");
     page.section(2, "News");
     page.section(2, "Room");
     page.section(2, "FieldMatch");

@@ -195,6 +195,45 @@ impl<'de> Deserialize<'de> for Num {
     }
 }
 
+/// A number that may have a fraction: `1000000`, `0.9`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decimal(pub f64);
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DecimalVisitor;
+        impl Visitor<'_> for DecimalVisitor {
+            type Value = Decimal;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a number that is not negative, like 1000000 or 0.9")
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Decimal, E> {
+                Ok(Decimal(value as f64))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Decimal, E> {
+                match value.is_finite() && value >= 0.0 {
+                    true => Ok(Decimal(value)),
+                    false => Err(E::invalid_value(de::Unexpected::Float(value), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(DecimalVisitor)
+    }
+}
+
+impl JsonSchema for Decimal {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Decimal".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0, "description": "a number that may have a fraction, like 1000000 or 0.9" })
+    }
+}
+
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

@@ -1,7 +1,8 @@
 //! Unix stream sockets: listening, connecting, and sends and receives that carry file descriptors (SCM_RIGHTS).
 
 use std::fs;
-use std::io::{self, IoSlice};
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
@@ -9,8 +10,8 @@ use std::path::Path;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, recv,
-    sendmsg, shutdown, socket as nix_socket,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect as nix_connect, recv, shutdown,
+    socket as nix_socket,
 };
 
 use super::fd::set_nonblocking;
@@ -39,7 +40,7 @@ const CONTROL_WORDS: usize = (FDS_MAX * size_of::<RawFd>()).div_ceil(8) + 4;
 /// Receives once, without blocking. `Ok(None)`: nothing there now.
 pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> io::Result<Option<Received>> {
     // not nix: it gives no access to the descriptors of a message whose others were lost, so they would stay open for ever
-    let mut control: ControlBuffer = [0; CONTROL_WORDS];
+    let mut control = MaybeUninit::<ControlBuffer>::uninit();
     let mut slice = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
@@ -127,15 +128,52 @@ pub fn is_hung_up(socket: BorrowedFd) -> bool {
 
 /// Sends once, without blocking and without SIGPIPE; descriptors go with the first byte. `Ok(None)`: no room now.
 pub fn send(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<Option<usize>> {
-    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    let control = [ControlMessage::ScmRights(&raw)];
-    let control: &[ControlMessage] = if raw.is_empty() { &[] } else { &control };
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, flags, None) {
-        Ok(sent) => Ok(Some(sent)),
-        Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
-        Err(error) => Err(error.into()),
+    send_any(socket, bytes, fds)
+}
+
+/// The same with descriptors of any kind.
+pub fn send_any<F: AsRawFd>(socket: BorrowedFd, bytes: &[u8], fds: &[F]) -> io::Result<Option<usize>> {
+    if fds.len() > FDS_MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    let mut control = MaybeUninit::<ControlBuffer>::uninit();
+    let mut slice = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zero is a valid msghdr.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut slice;
+    header.msg_iovlen = 1;
+    if !fds.is_empty() {
+        let len = u32::try_from(fds.len() * size_of::<RawFd>()).unwrap_or(u32::MAX);
+        header.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: only arithmetic.
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(len) } as usize;
+        // SAFETY: the control buffer has room for a message's head and FDS_MAX descriptors, and there are no more. What the
+        // kernel reads of it is written here.
+        unsafe {
+            let head = libc::CMSG_FIRSTHDR(&raw const header);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = libc::CMSG_LEN(len) as usize;
+            let data = libc::CMSG_DATA(head).cast::<RawFd>();
+            for (index, fd) in fds.iter().enumerate() {
+                data.add(index).write_unaligned(fd.as_raw_fd());
+            }
+        }
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points at one slice and, if at all, one control buffer, which are only read.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+    let Ok(sent) = usize::try_from(sent) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    };
+    Ok(Some(sent))
 }
 
 /// A non-blocking listener on a path.

@@ -14,7 +14,7 @@ const EVENTS_MAX: usize = 200_000;
 const PAYLOAD_BYTES_MAX: u64 = 64 << 20;
 
 /// Events that are at hand while a run is recorded.
-const RECORDED_KEPT: usize = 1_000;
+const RECORDED_KEPT: usize = 1_000; // more than a recorder notes before it writes
 /// Bytes of payload that one message can have.
 const MESSAGE_BYTES_MAX: u64 = 64 << 10;
 
@@ -67,14 +67,16 @@ impl Timeline {
             link,
             kind,
         };
-        if let Some(recorder) = &mut self.recorder {
-            recorder.event(&event);
-            if self.events.len() >= 2 * RECORDED_KEPT {
-                self.events.drain(..RECORDED_KEPT);
-                self.first += RECORDED_KEPT;
-            }
+        if self.recorder.is_some() && self.events.len() >= 2 * RECORDED_KEPT {
+            self.events.drain(..RECORDED_KEPT);
+            self.first += RECORDED_KEPT;
         }
         self.events.push(event);
+        if let (Some(recorder), Some(event)) = (&mut self.recorder, self.events.last())
+            && recorder.event(event)
+        {
+            recorder.flush(&self.events);
+        }
         Some(Seq(self.first + self.events.len() - 1))
     }
 
@@ -88,21 +90,40 @@ impl Timeline {
         self.recorder.is_some()
     }
 
-    /// Writes what the recorder has taken in, unless that was only now. Gives when it is to be asked again.
+    /// Writes what the recorder has noted, unless that was only now. Gives when it is to be asked again.
     pub fn flush_recording(&mut self) -> Option<Moment> {
-        self.recorder.as_mut()?.flush_if_due(self.clock.now())
+        let due = self.recorder.as_ref()?.due()?;
+        self.flush_recording_by(self.clock.now())?;
+        Some(due)
+    }
+
+    /// The same as of the last event, which costs no look at the clock. True if something was written.
+    pub fn flush_recording_of_late(&mut self) -> bool {
+        self.flush_recording_by(self.last_moment()).is_none()
+    }
+
+    /// Writes what is due by then; nothing if nothing is left for later.
+    fn flush_recording_by(&mut self, now: Moment) -> Option<Moment> {
+        let recorder = self.recorder.as_mut()?;
+        let due = recorder.due()?;
+        if due > now {
+            return Some(due);
+        }
+        recorder.flush(&self.events);
+        None
     }
 
     /// Writes what a recorder of the last events holds.
     pub fn save_recording(&mut self) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.save();
+            recorder.save(&self.events);
         }
     }
 
     /// Ends the recording, if there is one.
     pub fn finish_recording(&mut self) -> Option<io::Result<Counts>> {
-        self.recorder.take().map(Recorder::finish)
+        let recorder = self.recorder.take()?;
+        Some(recorder.finish(&self.events))
     }
 
     /// What there is more of than is kept; nothing is added any more. Of what is recorded there may be any amount.
@@ -125,6 +146,11 @@ impl Timeline {
     /// Now.
     pub fn now(&self) -> Moment {
         self.clock.now()
+    }
+
+    /// When the last event was.
+    pub fn last_moment(&self) -> Moment {
+        self.events.last().map_or(Moment::default(), |event| event.at)
     }
 
     /// All events; of a recording, the last ones.

@@ -64,6 +64,11 @@ impl Gaps {
         Place::Late(self.next - 1 - seq)
     }
 
+    /// The number after the highest that came.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Numbers missing of the first `sent`.
     pub(super) fn missing(&self, sent: u64) -> u64 {
         let below: u64 = self.missing.iter().map(|(first, last)| last - first + 1).sum();

@@ -188,6 +188,8 @@ impl Machine {
             reach,
             kick: line.kick.clone(),
             call: line.call.clone(),
+            enabled: true,
+            dirty: None,
         })
     }
 }

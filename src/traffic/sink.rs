@@ -112,6 +112,8 @@ pub struct Tally {
     pub contents: u64,
     /// Frames that were sent and did not arrive; known at the end.
     pub lost: u64,
+    /// Frames that a disabled ring threw away.
+    pub discarded: u64,
     /// Frames that came again.
     pub duplicate: u64,
     /// Frames that came again and were allowed to.
@@ -179,6 +181,8 @@ pub struct Sink {
     latency: Latency,
     /// Repetitions that are allowed: what a back-end had and had not returned when it died, it may see again.
     again_allowed: u64,
+    /// Streams before this one are of the past.
+    first: u16,
     alarm: Option<Finding>,
 }
 
@@ -192,6 +196,7 @@ impl Sink {
             tally: Tally::default(),
             latency: Latency::default(),
             again_allowed: 0,
+            first: 0,
             alarm: None,
         }
     }
@@ -200,6 +205,40 @@ impl Sink {
     /// cannot know what became of them.
     pub fn allow_again(&mut self, frames: u64) {
         self.again_allowed += frames;
+    }
+
+    /// Frames of streams with lower numbers are none of its business: they were sent before.
+    #[must_use]
+    pub fn after(mut self, stream: u16) -> Self {
+        self.first = stream;
+        self
+    }
+
+    /// Takes note of a frame that is thrown away, as a disabled ring does: it is verified, and does not count as arrived.
+    #[cold]
+    pub fn discard(&mut self, bytes: &[u8]) {
+        self.take(bytes, 0);
+        self.tally.frames -= 1;
+        self.tally.discarded += 1;
+    }
+
+    /// The number after the highest that came on a stream.
+    #[must_use]
+    pub fn next_of(&self, stream: u16) -> u64 {
+        self.gaps(stream).map_or(0, Gaps::next)
+    }
+
+    /// How many numbers of a stream came, of those below the highest.
+    #[must_use]
+    pub fn seen_of(&self, stream: u16) -> u64 {
+        self.gaps(stream).map_or(0, |gaps| gaps.next() - gaps.missing(0))
+    }
+
+    fn gaps(&self, stream: u16) -> Option<&Gaps> {
+        self.streams
+            .iter()
+            .find(|(own, _)| *own == stream)
+            .map(|(_, gaps)| gaps)
     }
 
     /// The first thing that was wrong.
@@ -242,6 +281,10 @@ impl Sink {
     #[cold]
     fn out_of_order(&mut self, stream: u16, seq: u64, place: Option<Place>) {
         let what = match place {
+            None if stream < self.first => {
+                self.tally.frames -= 1;
+                return;
+            }
             None => {
                 self.tally.wrong_stream += 1;
                 What::WrongStream { stream, seq }
@@ -322,7 +365,7 @@ impl Sink {
     /// Frames that arrived so far.
     #[must_use]
     pub fn frames(&self) -> u64 {
-        self.tally.frames
+        self.tally.frames + self.tally.discarded
     }
 
     /// What was counted, with what is missing of so many frames sent on each stream.

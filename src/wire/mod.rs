@@ -27,6 +27,7 @@ pub use dialect::{Channel, Dialect, Party, UnknownWord};
 pub use features::{DeviceKind, FeatureBit, UnknownFeature};
 pub use fields::{FieldError, Value};
 pub use header::{Header, flags};
+pub(crate) use layout::push_decimal;
 pub use layout::{Base, FieldSpec};
 pub use message::Message;
 pub use names::{UnknownName, find, unassigned};

@@ -75,16 +75,23 @@ fn found(rest: &str) -> String {
 
 /// Prints a message on one line.
 pub fn print(dialect: Dialect, message: &Message) -> String {
+    let mut line = String::new();
+    print_to(&mut line, dialect, message);
+    line
+}
+
+/// The same, at the end of a line.
+pub fn print_to(line: &mut String, dialect: Dialect, message: &Message) {
     let layout = message.payload.layout();
     let fields = message.payload.fields();
     let known = message.spec_in(dialect);
-    let mut line = String::new();
 
     match known {
         Some(spec) => {
-            let reply = if message.is_reply() { "reply to " } else { "" };
-            let need_reply = if message.needs_reply() { "!" } else { "" };
-            line = format!("{reply}{}{need_reply}{}", spec.name, on(message.channel));
+            line.push_str(if message.is_reply() { "reply to " } else { "" });
+            line.push_str(spec.name);
+            line.push_str(if message.needs_reply() { "!" } else { "" });
+            line.push_str(on(message.channel));
         }
         None => {
             let (request, flags) = (message.request, message.flags);
@@ -103,12 +110,10 @@ pub fn print(dialect: Dialect, message: &Message) -> String {
         None => Layout::Raw,
     };
     if told != layout {
-        line = format!("{line} as {layout}");
+        line.push_str(" as ");
+        line.push_str(layout.name());
     }
-    let shown = show_all(layout.fields(), &fields);
-    if !shown.is_empty() {
-        line = format!("{line} {shown}");
-    }
+    show_all(line, " ", layout.fields(), &fields);
     if dialect.has_conn_id() {
         match message.conn_id {
             Dialect::ANONYMOUS => line.push_str(" conn_id=anonymous"),
@@ -117,9 +122,8 @@ pub fn print(dialect: Dialect, message: &Message) -> String {
     }
     let words = flags::REPLY | flags::NEED_REPLY;
     if known.is_some() && message.flags & !words != dialect.version() {
-        line = format!("{line} header_flags={:#x}", message.flags);
+        write!(line, " header_flags={:#x}", message.flags).expect("a String takes any text");
     }
-    line
 }
 
 fn on(channel: Channel) -> &'static str {

@@ -204,6 +204,16 @@ impl Payload {
         out
     }
 
+    /// How many bytes of the wire it has.
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::U64(_) => 8,
+            Self::Raw(bytes) => bytes.len(),
+            other => other.encode().len(),
+        }
+    }
+
     /// The first of `layouts` that `bytes` fit exactly, or the bytes as they are.
     pub fn decode(layouts: &[Layout], bytes: &[u8], context: DecodeContext) -> Self {
         let fitting = layouts

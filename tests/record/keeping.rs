@@ -33,6 +33,29 @@ fn memory_does_not_grow_with_messages() {
     assert!(!trace.cut);
 }
 
+/// Broken: somebody who sends without a pause keeps the harness to itself: others are not served, and Ctrl-C is not heard.
+#[test]
+fn who_sends_without_a_pause_keeps_nobody_waiting() {
+    let between = Between::start(&[]);
+    let (front, back) = between.connect();
+    let requests = message(2, 1, &[0; 8]).repeat(50);
+    send_all(&front, &requests, &[]);
+    let threads = [
+        std::thread::spawn(move || while std::io::Write::write_all(&mut &front, &requests).is_ok() {}),
+        std::thread::spawn(move || while matches!(std::io::Read::read(&mut &back, &mut [0; 4096]), Ok(1..)) {}),
+    ];
+    let (a, b) = between.connect();
+    talk(&a, &b, 3);
+    let (status, _, trace) = between.end();
+    assert_eq!(status.code(), Some(0));
+    let mut counts = [0; 2];
+    for event in trace.events.iter().filter(|e| e.kind.message().is_some()) {
+        counts[event.link.unwrap().0] += 1;
+    }
+    assert!(counts[0] >= 50 && counts[1] == 6, "{counts:?}");
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 /// Broken: a kill -9 costs more than the last millisecond.
 #[test]
 fn kill_9_leaves_a_trace() {

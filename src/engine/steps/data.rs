@@ -436,6 +436,12 @@ impl Run<'_> {
     }
 
     pub(super) fn begin_await(&mut self, step: &Await) -> Result<Waiting> {
+        if let Some(id) = self.delivery_named(&step.request.value) {
+            if step.stop {
+                self.stop_delivery(id);
+            }
+            return Ok(Waiting::Traffic(id));
+        }
         let at = self.submitted.iter().position(|(name, _)| *name == step.request.value);
         let Some(at) = at else {
             let message = format!("no request `{}` was submitted", step.request.value);
@@ -550,7 +556,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn number(&self, value: Option<&At<Num>>, default: u64) -> Result<u64> {
+    pub(in super::super) fn number(&self, value: Option<&At<Num>>, default: u64) -> Result<u64> {
         value.map_or(Ok(default), |n| Ok(eval_num(n, &self.bindings)?))
     }
 

@@ -54,10 +54,13 @@ impl Run<'_> {
         let patch = header(send.header.as_ref(), &self.bindings)?;
         let bytes = (!patch.is_empty()).then(|| patch.encode(&message, &message.payload.encode()));
         let split = self.offsets(&send.split)?;
-        if let Some(front) = self.peers[peer.0].sim.front() {
-            front.sent(&message);
-            front.adopt(&message, &fds).map_err(|e| wrong(e.to_string()))?;
-        }
+        let noted = self.with_rings(peer, |sim| {
+            sim.front().map_or(Ok(()), |front| {
+                front.sent(&message);
+                front.adopt(&message, &fds)
+            })
+        });
+        noted.map_err(|e| wrong(e.to_string()))?;
         if let Sim::Server(server) = &mut self.peers[peer.0].sim {
             server.sent(link.0, &message);
         }

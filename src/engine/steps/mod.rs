@@ -20,6 +20,7 @@ use super::patterns::channel;
 use super::resolve::Player;
 use super::run::{Never, Run};
 use super::tracks::Track;
+use super::traffic::DeliveryId;
 use crate::judge::matcher::Matcher;
 use crate::judge::verdict::FailKind;
 use crate::peer::qemu::CommandId;
@@ -74,6 +75,8 @@ pub(super) enum Waiting {
     Schedule(Box<Scheduled>),
     /// Frames on their way.
     Delivery(Box<Delivery>),
+    /// A delivery on threads of its own.
+    Traffic(DeliveryId),
     /// A block request.
     Submitted(Box<Submitted>),
     /// Requests to a generic device: peer, those on their way, how many are still to be sent.
@@ -314,6 +317,11 @@ impl<'a> Run<'a> {
             Step::Ring(ring) => return self.begin_ring(ring, span),
             Step::Memory(memory) => return self.begin_memory(memory, span),
             Step::Write(write) => return self.begin_write(write, span),
+            Step::Deliver(deliver) if Self::is_traffic(deliver) => {
+                let id = self.begin_traffic(deliver, span)?;
+                let waits = deliver.wait.as_ref().is_none_or(|wait| wait.value);
+                return Ok(if waits { Waiting::Traffic(id) } else { Waiting::Nothing });
+            }
             Step::Deliver(deliver) => return self.begin_delivery(deliver, span),
             Step::Blk(blk) => return self.begin_blk(blk, span),
             Step::Await(wanted) => return self.begin_await(wanted),
@@ -361,6 +369,7 @@ impl<'a> Run<'a> {
             Waiting::Replay(replaying) => self.poll_replay(span, replaying),
             Waiting::Schedule(scheduled) => self.poll_schedule(scheduled),
             Waiting::Delivery(delivery) => self.poll_delivery(span, delivery),
+            Waiting::Traffic(id) => Ok(self.is_delivered(*id)),
             Waiting::Submitted(submitted) => self.poll_submitted(span, submitted),
             Waiting::Echo { .. } => self.poll_echo(span, waiting),
             Waiting::Tracks => Ok(self.join(at)),
@@ -486,6 +495,7 @@ impl<'a> Run<'a> {
             Waiting::Replay(replaying) => replaying.waits_for(),
             Waiting::Schedule(scheduled) => scheduled.waits_for(),
             Waiting::Delivery(delivery) => delivery.waits_for(),
+            Waiting::Traffic(id) => self.delivery_waits_for(*id),
             Waiting::Submitted(submitted) => submitted.waits_for(),
             Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),
             Waiting::Tracks => "the tracks of `together` to end".to_owned(),

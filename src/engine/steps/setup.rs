@@ -26,13 +26,14 @@ impl Run<'_> {
             };
             return self.submit_qemu(peer, self.driver_init(peer, until), span);
         }
-        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
-        front.setup(match until {
+        let goal = match until {
             SetupState::Negotiated => Goal::Negotiated,
             SetupState::Memory => Goal::Memory,
             SetupState::Started => Goal::Started,
             SetupState::Running => Goal::Running,
-        });
+        };
+        let begun = self.with_rings(peer, |sim| sim.front().map(|front| front.setup(goal)));
+        begun.ok_or_else(|| not_front(span))?;
         Ok(Waiting::Front { peer, setup: true })
     }
 
@@ -56,13 +57,17 @@ impl Run<'_> {
     pub(super) fn begin_ring(&mut self, step: &RingStep, span: Span) -> Result<Waiting> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let ring = self.ring(&step.ring)?;
-        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
-        let begun = match step.action.value {
-            RingAction::Stop => front.stop_ring(ring),
-            RingAction::Start => front.start_ring(ring),
-            RingAction::Enable => front.enable_ring(ring, true),
-            RingAction::Disable => front.enable_ring(ring, false),
-        };
+        let action = step.action.value;
+        let begun = self.with_rings(peer, |sim| {
+            let front = sim.front()?;
+            Some(match action {
+                RingAction::Stop => front.stop_ring(ring),
+                RingAction::Start => front.start_ring(ring),
+                RingAction::Enable => front.enable_ring(ring, true),
+                RingAction::Disable => front.enable_ring(ring, false),
+            })
+        });
+        let begun = begun.ok_or_else(|| not_front(span))?;
         begun.map_err(|e| Stop::script(Diagnostic::error(e.to_string()).at(step.ring.span)))?;
         Ok(Waiting::Front { peer, setup: false })
     }

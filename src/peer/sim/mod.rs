@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod back;
 pub mod front;
+pub mod loan;
 pub mod pci;
 pub mod retry;
 pub mod wanted;

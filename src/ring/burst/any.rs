@@ -74,6 +74,15 @@ impl Driver {
         }
     }
 
+    /// Where a device would go on that has returned what was reaped and nothing else, as SET_VRING_BASE carries it.
+    #[must_use]
+    pub fn used_base(&self) -> u32 {
+        match self {
+            Self::Split(ring) => u32::from(ring.used_idx()),
+            Self::Packed(ring) => crate::ring::packed::base(ring.used(), ring.used()),
+        }
+    }
+
     /// Writes the empty ring.
     pub fn init(&mut self) {
         match self {

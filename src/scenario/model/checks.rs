@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::scalar::FieldMatch;
+use super::super::scalar::{Decimal, FieldMatch, Num};
 use super::super::span::At;
 use super::Pattern;
 
@@ -23,8 +23,51 @@ pub enum Check {
     Never(Box<Pattern>),
     /// Each of these has happened in the rings, as far as the ring oracle could see: `ring-wrapped`, `indirect-used` and so on.
     Marks(Vec<At<String>>),
+    /// How many frames a second a delivery with a name came to, or how many of those that another one came to.
+    Rate(Box<RateCheck>),
     /// What a process wrote to its standard error.
     Stderr(StderrCheck),
+}
+
+/// `rate`. It fails if the rate is outside of its limits for certain, and is inconclusive if that cannot be told.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateCheck {
+    /// The delivery.
+    pub of: At<String>,
+    /// The least it may come to: frames a second, or with `ratio_to` a number like `0.9`.
+    #[serde(default)]
+    pub at_least: Option<At<Decimal>>,
+    /// The most it may come to.
+    #[serde(default)]
+    pub at_most: Option<At<Decimal>>,
+    /// The delivery that was its `baseline`.
+    #[serde(default)]
+    pub ratio_to: Option<At<String>>,
+    /// What must have been negotiated for the rate to mean anything.
+    #[serde(default)]
+    pub negotiated: Option<NegotiatedCheck>,
+    /// The two deliveries may differ in what was negotiated: that is what is compared.
+    #[serde(default)]
+    pub unlike: bool,
+}
+
+/// What must have been negotiated.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NegotiatedCheck {
+    /// Descriptors of the ring.
+    #[serde(default)]
+    pub ring_size: Option<At<Num>>,
+    /// The rings are packed, or not.
+    #[serde(default)]
+    pub packed: Option<At<bool>>,
+    /// Feature bits by name.
+    #[serde(default)]
+    pub features: Vec<At<String>>,
+    /// Memory is on huge pages, or not.
+    #[serde(default)]
+    pub huge_pages: Option<At<bool>>,
 }
 
 /// How replies are judged.

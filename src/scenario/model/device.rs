@@ -106,15 +106,78 @@ pub struct Deliver {
     /// How many; default 1.
     #[serde(default)]
     pub packets: Option<At<Num>>,
-    /// Bytes of a frame, without the virtio-net header; default 64.
+    /// Bytes of a frame, without the virtio-net header; default 64. With a load of its own, 64 to 9000.
     #[serde(default)]
     pub size: Option<At<Num>>,
     /// Queue pair; default 0.
     #[serde(default)]
     pub pair: Option<At<Num>>,
+    /// As long as this instead of a number of packets. This and the following give the delivery a load of its own: simulated
+    /// peers move its frames on threads of their own, as fast as they can, and each frame is verified.
+    #[serde(default, rename = "for")]
+    pub duration: Option<At<Duration>>,
+    /// Frames moved at a time, 1 to 256; default 32.
+    #[serde(default)]
+    pub burst: Option<At<Num>>,
+    /// `poll` (default): both sides look all the time; `event`: they sleep until they are signalled.
+    #[serde(default)]
+    pub notify: Option<At<NotifyChoice>>,
+    /// Frames a second that are offered; default as many as go.
+    #[serde(default)]
+    pub offered_rate: Option<At<Num>>,
+    /// Bytes of the frames, one after the other and again from the first.
+    #[serde(default)]
+    pub sizes: Option<Vec<At<Num>>>,
+    /// The simple Internet mix of 64, 570 and 1518 bytes.
+    #[serde(default)]
+    pub imix: bool,
+    /// Frames of a second stream go the other way at the same time.
+    #[serde(default)]
+    pub both_ways: bool,
+    /// Frames carry the time, and the report says how long they took.
+    #[serde(default)]
+    pub latency: bool,
+    /// Only one of so many frames is compared byte for byte; headers and numbers of all are looked at, and the report says so.
+    #[serde(default)]
+    pub verify_one_of: Option<At<Num>>,
+    /// Frames may be lost on the way (a ring that is disabled may throw them away), and are counted.
+    #[serde(default)]
+    pub may_lose: bool,
+    /// `false`: goes on while other steps do, until `await` has seen its end.
+    #[serde(default)]
+    pub wait: Option<At<bool>>,
+    /// The delivery's name, for `await` and `rate`.
+    #[serde(default, rename = "as")]
+    pub bind: Option<At<String>>,
+    /// Another delivery with the same load, in turn with this one: for a moment one moves, then the other.
+    #[serde(default)]
+    pub baseline: Option<Against>,
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,
+}
+
+/// The delivery that another one is compared with.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Against {
+    /// Where its frames start.
+    pub from: At<String>,
+    /// Where they must arrive.
+    pub to: At<String>,
+    /// Its name, for `rate`.
+    #[serde(rename = "as")]
+    pub bind: At<String>,
+}
+
+/// How the sides of a delivery learn of each other's doings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyChoice {
+    /// Both look all the time.
+    Poll,
+    /// Both sleep until the other signals.
+    Event,
 }
 
 /// `blk`.
@@ -186,8 +249,11 @@ pub enum BlkStatus {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Await {
-    /// The request's name.
+    /// The name of the request, or of the delivery.
     pub request: At<String>,
+    /// A delivery that goes on `for` a time ends now: sources stop, and what is on its way still arrives.
+    #[serde(default)]
+    pub stop: bool,
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,

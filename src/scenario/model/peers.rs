@@ -53,6 +53,10 @@ pub struct PeerDecl {
     /// Net back-end: return every frame on the receive ring of its pair.
     #[serde(default)]
     pub loopback: bool,
+    /// Simulated back-end: percent of the time in which it does nothing while frames are delivered, so that it is slower than it
+    /// could be.
+    #[serde(default)]
+    pub slowed_percent: Option<At<Num>>,
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
@@ -125,6 +129,9 @@ pub struct MemoryDecl {
     /// All regions are parts of one file (mmap_offset is not 0), as QEMU's are.
     #[serde(default)]
     pub one_file: bool,
+    /// Simulated front-end: memory on huge pages of 2 MiB, of which the machine must have enough.
+    #[serde(default)]
+    pub huge_pages: bool,
 }
 
 /// A scripted answer of a simulated peer to one kind of request.

@@ -95,8 +95,8 @@ impl Flow<'_> {
             }
             // Their `as` names a hold or a request, which have steps of their own to be used by; `never` has none.
             (
-                "hold" | "hold_thread" | "blk" | "never" | "not_yet" | "drop" | "duplicate" | "reorder" | "join"
-                | "split" | "alter",
+                "hold" | "hold_thread" | "blk" | "deliver" | "never" | "not_yet" | "drop" | "duplicate" | "reorder"
+                | "join" | "split" | "alter",
                 _,
             ) => self.references(value, scope),
             _ => {

@@ -12,6 +12,7 @@ mod pci;
 mod peers;
 mod schedule;
 mod steps;
+mod traffic;
 mod values;
 mod waits;
 
@@ -51,6 +52,7 @@ pub(super) fn parts(plan: &Plan) -> Vec<Diagnostic> {
     };
     cx.header();
     cx.declarations();
+    cx.slowed();
     cx.model();
     cx.steps(&scenario.steps);
     cx.length(&scenario.steps);

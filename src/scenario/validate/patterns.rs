@@ -55,6 +55,7 @@ impl<'a> Cx<'a> {
                 }
                 Check::Never(pattern) => self.pattern(pattern, check.span, false),
                 Check::Marks(marks) => self.marks(marks, check.span),
+                Check::Rate(rate) => self.rate(rate, check.span),
                 Check::Stderr(stderr) => {
                     self.actor(&stderr.peer, "stderr", None, Kinds::Process);
                     self.stderr_says(stderr);

@@ -103,10 +103,7 @@ impl<'a> Cx<'a> {
             Step::Ring(ring) => self.ring(ring),
             Step::Memory(memory) => self.memory(memory),
             Step::Write(write) => drop(self.actor(&write.peer, "write", None, Kinds::Started)),
-            Step::Deliver(deliver) => {
-                self.actor(&deliver.from, "deliver", None, Kinds::Started);
-                self.actor(&deliver.to, "deliver", None, Kinds::Started);
-            }
+            Step::Deliver(deliver) => self.deliver(deliver),
             Step::Blk(blk) => self.blk(blk),
             Step::Echo(echo) => drop(self.actor(&echo.peer, "echo", FRONT, Kinds::Simulated)),
             Step::Image(image) => drop(self.actor(&image.peer, "image", BACK, Kinds::Process)),

@@ -47,6 +47,7 @@ const HOLDS: Pairing = Pairing {
 const REQUESTS: Pairing = Pairing {
     opens: |step| match step {
         Step::Blk(blk) => blk.bind.as_ref(),
+        Step::Deliver(deliver) if deliver.wait.as_ref().is_some_and(|wait| !wait.value) => deliver.bind.as_ref(),
         _ => None,
     },
     ends: |step| match step {

@@ -1,25 +1,38 @@
 //! One event as one line, and back.
 
+use std::fmt::Write as _;
+
 use serde::Deserialize;
 
 use super::header::{Header, PeerNote};
 use super::reader::{Wrong, message};
-use super::scalar::{bounded, hex, scalar, unhex};
+use super::scalar::{bounded, finish, hex, unhex};
 use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
 use crate::sys::fd::FdType;
 use crate::trace::{Event, EventKind, LinkId, PeerId};
-use crate::wire::{Channel, Party, notation};
+use crate::wire::{Channel, Party, notation, push_decimal};
 
 /// The line of an event, without its end; `None` for what the harness itself did, which is not part of a trace.
 pub(super) fn print(header: &Header, event: &Event) -> Option<String> {
-    let mut line = Line {
-        header,
-        event,
-        text: String::with_capacity(128),
-    };
+    let mut text = String::with_capacity(128);
+    print_to(&mut text, header, event).then_some(text)
+}
+
+/// The same at the end of a text, which stays as it is if there is no line.
+pub(super) fn print_to(text: &mut String, header: &Header, event: &Event) -> bool {
+    let start = text.len();
+    let mut line = Line { header, event, text };
     let us = event.at.ns / 1000;
-    line.text.push_str(&format!("- {{ms: {}.{:03}", us / 1000, us % 1000));
+    line.text.push_str("- {ms: ");
+    push_decimal(line.text, us / 1000);
+    let fraction = us % 1000;
+    line.text.push_str(match fraction {
+        0..10 => ".00",
+        10..100 => ".0",
+        _ => ".",
+    });
+    push_decimal(line.text, fraction);
     match &event.kind {
         EventKind::Connected { generation } => line.link(false).field("connected", &generation.to_string()),
         EventKind::Message {
@@ -30,13 +43,18 @@ pub(super) fn print(header: &Header, event: &Event) -> Option<String> {
             // what a script meant is not on the wire
             scripted: _,
         } => {
-            let shown = scalar(&notation::print(header.dialect, message));
-            line.link(false).from(Some(*from)).field("message", &shown);
-            if !fds.is_empty() {
-                let fds: Vec<String> = fds.iter().map(|fd| scalar(&fd.to_string())).collect();
-                line.field("fds", &format!("[{}]", fds.join(", ")));
+            line.link(false).from(Some(*from)).field("message", "");
+            let shown = line.text.len();
+            notation::print_to(line.text, header.dialect, message);
+            finish(line.text, shown);
+            for (i, fd) in fds.iter().enumerate() {
+                line.text.push_str(if i == 0 { ", fds: [" } else { ", " });
+                let shown = line.text.len();
+                write!(line.text, "{fd}").expect("a String takes any text");
+                finish(line.text, shown);
             }
-            if *size as usize != message.payload.encode().len() {
+            line.text.push_str(if fds.is_empty() { "" } else { "]" });
+            if *size as usize != message.payload.encoded_len() {
                 line.field("size", &size.to_string());
             }
         }
@@ -86,16 +104,19 @@ pub(super) fn print(header: &Header, event: &Event) -> Option<String> {
         // read back as words: what it tells in numbers is of the run that made it
         EventKind::Device { note } => line.link(true).from(None).field("data", &bounded(&note.to_string())),
         EventKind::Data { what } => line.link(true).from(None).field("data", &bounded(what)),
-        _ => return None,
+        _ => {
+            text.truncate(start);
+            return false;
+        }
     }
-    line.text.push('}');
-    Some(line.text)
+    text.push('}');
+    true
 }
 
 struct Line<'a> {
     header: &'a Header,
     event: &'a Event,
-    text: String,
+    text: &'a mut String,
 }
 
 impl Line<'_> {
@@ -121,7 +142,10 @@ impl Line<'_> {
         let of_party = || peers.iter().find(|p| Some(p.party) == party);
         let peer = self.event.peer.and_then(|p| peers.get(p.0)).or_else(of_party);
         if let Some(PeerNote { name, .. }) = peer {
-            self.field("from", &scalar(name));
+            self.field("from", "");
+            let start = self.text.len();
+            self.text.push_str(name);
+            finish(self.text, start);
         }
         self
     }

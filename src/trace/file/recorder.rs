@@ -26,11 +26,14 @@ pub struct Output {
     pub last: Option<usize>,
 }
 
-/// Takes in events and writes them.
+/// Counts events, and writes them some at a time: they are the timeline's until then.
 #[derive(Debug)]
 pub struct Recorder {
     target: Target,
-    pending: Vec<Event>,
+    /// Events that have not been written, the timeline's last ones.
+    pending: usize,
+    /// When the first of them was.
+    since: Moment,
     counts: Counts,
     failure: Option<io::Error>,
 }
@@ -101,54 +104,45 @@ impl Recorder {
         };
         Ok(Self {
             target,
-            pending: Vec::new(),
+            pending: 0,
+            since: Moment::default(),
             counts: Counts::default(),
             failure: None,
         })
     }
 
-    /// Takes in an event.
-    pub(crate) fn event(&mut self, event: &Event) {
+    /// Takes note of an event. True if it is time to write.
+    pub(crate) fn event(&mut self, event: &Event) -> bool {
         self.counts.events += 1;
         self.counts.messages += u64::from(event.kind.message().is_some());
         self.counts.connections += u64::from(matches!(event.kind, EventKind::Connected { .. }));
-        let mut event = event.clone();
-        if let EventKind::Started { program, .. } = &mut event.kind
-            && let Some(name) = Path::new(program.as_str()).file_name()
-        {
-            // where it is installed is nobody's business
-            *program = name.to_string_lossy().into_owned();
+        if self.pending == 0 {
+            self.since = event.at;
         }
-        self.pending.push(event);
-        if self.pending.len() >= PENDING_MAX {
-            self.flush();
-        }
+        self.pending += 1;
+        self.pending >= PENDING_MAX
     }
 
-    /// Writes what was taken in if the oldest of it has waited long enough; otherwise says until when it may wait.
-    pub(crate) fn flush_if_due(&mut self, now: Moment) -> Option<Moment> {
-        let due = self.pending.first()?.at.plus_ms(PENDING_MS);
-        if due > now {
-            return Some(due);
-        }
-        self.flush();
-        None
+    /// Until when what was noted may wait; nothing if nothing was.
+    pub(crate) fn due(&self) -> Option<Moment> {
+        (self.pending > 0).then(|| self.since.plus_ms(PENDING_MS))
     }
 
-    /// Writes what was taken in. An error is kept, and ends the writing, not what is recorded.
-    pub(crate) fn flush(&mut self) {
-        for event in self.pending.drain(..) {
-            match &mut self.target {
-                Target::Ring(ring, _) => ring.event(&event),
-                Target::Stream(writer) => {
-                    let Some(out) = writer else { continue };
-                    if let Err(error) = out.event(&event) {
-                        self.failure = Some(error);
-                        *writer = None;
-                    }
+    /// Writes what was noted, the last of `events`. An error is kept, and ends the writing, not what is recorded.
+    pub(crate) fn flush(&mut self, events: &[Event]) {
+        for event in &events[events.len().saturating_sub(self.pending)..] {
+            match &event.kind {
+                EventKind::Started { program, pid } => {
+                    // where it is installed is nobody's business
+                    let name = Path::new(program).file_name().unwrap_or_default();
+                    let program = name.to_string_lossy().into_owned();
+                    let kind = EventKind::Started { program, pid: *pid };
+                    self.write(&Event { kind, ..event.clone() });
                 }
+                _ => self.write(event),
             }
         }
+        self.pending = 0;
         if let Target::Stream(writer) = &mut self.target
             && let Some(Err(error)) = writer.as_mut().map(Writer::flush)
         {
@@ -157,9 +151,21 @@ impl Recorder {
         }
     }
 
-    /// Writes what a ring holds; a stream is written already.
-    pub(crate) fn save(&mut self) {
-        self.flush();
+    fn write(&mut self, event: &Event) {
+        match &mut self.target {
+            Target::Ring(ring, _) => ring.event(event),
+            Target::Stream(writer) => {
+                if let Some(Err(error)) = writer.as_mut().map(|out| out.event(event)) {
+                    self.failure = Some(error);
+                    *writer = None;
+                }
+            }
+        }
+    }
+
+    /// Writes what was noted, and what a ring holds; a stream is written then.
+    pub(crate) fn save(&mut self, events: &[Event]) {
+        self.flush(events);
         if let Target::Ring(ring, path) = &self.target
             && let Err(error) = save(ring, path.as_deref())
         {
@@ -171,8 +177,8 @@ impl Recorder {
     ///
     /// # Errors
     /// The first error of writing.
-    pub(crate) fn finish(mut self) -> io::Result<Counts> {
-        self.save();
+    pub(crate) fn finish(mut self, events: &[Event]) -> io::Result<Counts> {
+        self.save(events);
         if let Some(error) = self.failure {
             return Err(error);
         }

@@ -67,7 +67,7 @@ impl Ring {
         };
         let mut writer = Writer::new(out, header)?;
         for line in &self.lines {
-            writer.line(line.clone())?;
+            writer.line(line)?;
         }
         writer.finish()
     }

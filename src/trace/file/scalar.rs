@@ -21,20 +21,43 @@ pub(super) fn bounded(text: &str) -> String {
     }
 }
 
+/// Makes a scalar of what stands in `line` from `start` on.
+pub(super) fn finish(line: &mut String, start: usize) {
+    if !is_plain(&line[start..]) {
+        let quoted = quoted(&line[start..]);
+        line.truncate(start);
+        line.push_str(&quoted);
+    }
+}
+
+/// The bytes that may stand anywhere in a plain scalar.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+            || matches!(
+                byte as u8,
+                b' ' | b'_' | b'-' | b'.' | b'/' | b'=' | b'+' | b'!' | b'%' | b'(' | b')' | b'<' | b'>'
+            );
+        byte += 1;
+    }
+    plain
+};
+
 fn is_plain(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || " _-./=+!%()<>".contains(c);
-    let words = text.split(':').collect::<Vec<_>>();
+    let bytes = text.as_bytes();
+    let is_word = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
     // a colon within a word is harmless, one at its end makes a key
-    let colons = words.len() == 1
-        || words
-            .iter()
-            .skip(1)
-            .all(|w| w.starts_with(|c: char| c.is_ascii_alphanumeric()));
+    let fits = |(at, byte): (usize, &u8)| match byte {
+        b':' => is_word(at + 1),
+        byte => PLAIN[usize::from(*byte)],
+    };
+    let is_reserved = || RESERVED.iter().any(|word| word.eq_ignore_ascii_case(text));
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && !text.ends_with(' ')
-        && colons
-        && words.iter().all(|word| word.chars().all(inner))
-        && !RESERVED.contains(&text.to_ascii_lowercase().as_str())
+        && bytes.iter().enumerate().all(fits)
+        && !is_reserved()
 }
 
 fn quoted(text: &str) -> String {

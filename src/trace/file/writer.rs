@@ -12,6 +12,8 @@ pub struct Writer<W: Write> {
     out: W,
     header: Header,
     written: u64,
+    /// The line that is being made: its room is used again.
+    text: String,
 }
 
 impl<W: Write> Writer<W> {
@@ -26,6 +28,7 @@ impl<W: Write> Writer<W> {
             out,
             header,
             written: 0,
+            text: String::new(),
         })
     }
 
@@ -34,15 +37,19 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the output says.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        match item::print(&self.header, event) {
-            Some(line) => self.line(line),
-            None => Ok(()),
+        self.text.clear();
+        if !item::print_to(&mut self.text, &self.header, event) {
+            return Ok(());
         }
+        self.text.push('\n');
+        self.out.write_all(self.text.as_bytes())?;
+        self.written += 1;
+        Ok(())
     }
 
-    pub(super) fn line(&mut self, mut line: String) -> io::Result<()> {
-        line.push('\n');
+    pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         self.out.write_all(line.as_bytes())?;
+        self.out.write_all(b"\n")?;
         self.written += 1;
         Ok(())
     }

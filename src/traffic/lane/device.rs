@@ -2,13 +2,19 @@
 
 use std::any::Any;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble, hand_over};
-use crate::memory::Reach;
-use crate::ring::burst::{Chains, DeviceRing, TakenChain, Ticket};
+use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
+use super::{discard, hand_over};
+use crate::memory::{DirtyLog, Reach};
+use crate::ring::burst::{Chains, DeviceRing, Layout, TakenChain, Ticket};
+use crate::ring::{PackedLayout, SplitLayout};
 use crate::sys::shared::Place;
 use crate::traffic::sink::Sink;
 use crate::traffic::source::Source;
+
+/// Bytes of the event suppression structure of a packed ring.
+const PACKED_EVENT_BYTES: u64 = 4;
 
 /// A device's ring as it is while it runs. It is made anew when ring or memory change.
 #[derive(Debug)]
@@ -21,12 +27,53 @@ pub struct DevicePort<R> {
     pub kick: Bell,
     /// What the driver waits on.
     pub call: Bell,
+    /// The ring may have effects: otherwise nothing is put into it, and what comes out of it is discarded.
+    pub enabled: bool,
+    /// Where writes are noted.
+    pub dirty: Option<Dirty>,
+}
+
+/// The dirty log of a front-end that is being migrated.
+#[derive(Debug, Clone)]
+pub struct Dirty {
+    log: Arc<DirtyLog>,
+    /// What the device writes of the ring itself, if that is to be noted: address and bytes.
+    ring: Vec<(u64, u64)>,
+}
+
+impl Dirty {
+    /// Notes writes to buffers, and to the ring that lies so.
+    #[must_use]
+    pub fn new(log: Arc<DirtyLog>, ring: Option<Layout>) -> Self {
+        let ring = match ring {
+            None => Vec::new(),
+            Some(Layout::Split(layout)) => vec![(layout.used, SplitLayout::used_bytes(layout.size))],
+            Some(Layout::Packed(layout)) => vec![
+                (layout.ring, PackedLayout::ring_bytes(layout.size)),
+                (layout.device_event, PACKED_EVENT_BYTES),
+            ],
+        };
+        Self { log, ring }
+    }
+
+    fn mark(&self, place: &Place<'_>, bytes: usize) -> Result<(), Trouble> {
+        Ok(self.log.mark(place.guest_address(), bytes as u64)?)
+    }
+
+    fn mark_ring(&self) -> Result<(), Trouble> {
+        self.ring
+            .iter()
+            .try_for_each(|(address, bytes)| Ok(self.log.mark(*address, *bytes)?))
+    }
 }
 
 impl<R: DeviceRing> DevicePort<R> {
     /// Shows the driver what was given.
     pub(super) fn publish(&mut self) -> Result<(), Trouble> {
         self.ring.flush();
+        if let Some(dirty) = &self.dirty {
+            dirty.mark_ring()?;
+        }
         if self.ring.needs_call() {
             self.call.ring()
         } else {
@@ -59,6 +106,17 @@ pub(super) fn scatter(places: &[Place<'_>], from: &[u8]) -> usize {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Writer {
     given: Vec<(Ticket, u32)>,
+}
+
+/// Notes what was written of some chains; a little more than that is as good.
+pub(super) fn mark(dirty: &Dirty, chains: &Chains<'_>, first: usize, count: usize) -> Result<(), Trouble> {
+    for chain in (first..first + count).filter_map(|at| chains.get(at)) {
+        chain
+            .writable
+            .iter()
+            .try_for_each(|place| dirty.mark(place, place.len()))?;
+    }
+    Ok(())
 }
 
 impl Writer {
@@ -137,11 +195,6 @@ impl<R: DeviceRing> DeviceReceiver<R> {
         self.stamps = true;
         self
     }
-
-    /// Verifies other streams from now on.
-    pub fn exchange(&mut self, sink: Sink) -> Sink {
-        std::mem::replace(&mut self.sink, sink)
-    }
 }
 
 impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R> {
@@ -154,7 +207,11 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
         let mut wrong = None;
         for chain in chains.iter() {
             let bytes = gather(&chain, &mut self.scratch.0[..]);
-            let handed = hand_over(&mut self.sink, &self.scratch.0[..bytes], now);
+            let handed = if port.enabled {
+                hand_over(&mut self.sink, &self.scratch.0[..bytes], now)
+            } else {
+                discard(&mut self.sink, &self.scratch.0[..bytes])
+            };
             port.ring.give(chain.ticket, 0);
             if let (Err(trouble), None) = (handed, &wrong) {
                 wrong = Some(trouble);
@@ -194,6 +251,10 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }
@@ -245,6 +306,11 @@ impl<R: DeviceRing> DeviceSender<R> {
         self
     }
 
+    /// So many more than up to now.
+    pub fn send_more(&mut self, frames: u64) {
+        self.pace.limit = Some(self.pace.limit.unwrap_or_default() + frames);
+    }
+
     /// Sends nothing more.
     pub fn stop(&mut self) {
         self.pace.stop(self.source.made());
@@ -254,7 +320,9 @@ impl<R: DeviceRing> DeviceSender<R> {
 impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> {
     #[inline]
     fn step(&mut self, now: u64) -> Result<usize, Trouble> {
-        let Some(port) = &mut self.port else { return Ok(0) };
+        let Some(port) = self.port.as_mut().filter(|port| port.enabled) else {
+            return Ok(0);
+        };
         let allowed = self.pace.allows(self.source.made(), self.burst, now);
         if allowed == 0 {
             return Ok(0);
@@ -280,6 +348,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
             let Some(count) = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]) else {
                 break;
             };
+            if let Some(dirty) = &port.dirty {
+                mark(dirty, &chains, used, count)?;
+            }
             self.writer.give(&mut port.ring);
             (used, sent) = (used + count, sent + 1);
         }
@@ -324,6 +395,10 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

@@ -130,4 +130,8 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DirectSender<R> 
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }

@@ -120,6 +120,12 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.limit = Some(self.pace.limit.unwrap_or_default() + frames);
     }
 
+    /// Its ring and buffers, all of which have come back.
+    #[must_use]
+    pub fn into_port(self) -> DriverPort<R> {
+        self.port
+    }
+
     /// Sends nothing more.
     pub fn stop(&mut self) {
         self.pace.stop(self.source.made());
@@ -198,6 +204,10 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
 }
 
 /// A sink at the driver's side of a receive ring.
@@ -241,8 +251,8 @@ impl<R: DriverRing> DriverReceiver<R> {
     }
 
     /// Verifies other streams from now on.
-    pub fn exchange(&mut self, sink: Sink) -> Sink {
-        std::mem::replace(&mut self.sink, sink)
+    pub fn exchange(&mut self, sink: Sink, burst: usize, stamps: bool) {
+        (self.sink, self.burst, self.stamps) = (sink, burst.clamp(1, BURST_MAX), stamps);
     }
 
     fn post(&mut self) -> Result<bool, Trouble> {
@@ -350,6 +360,10 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

@@ -4,7 +4,7 @@
 use std::any::Any;
 use std::os::fd::BorrowedFd;
 
-use super::device::{Writer, gather};
+use super::device::{Writer, gather, mark};
 use super::{BURST_MAX, DevicePort, Lane, Progress, Scratch, Trouble};
 use crate::ring::burst::{Chains, DeviceRing};
 use crate::traffic::fault::Meddler;
@@ -56,6 +56,10 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
         let (Some(from), Some(to)) = (&mut self.from, &mut self.to) else {
             return Ok(0);
         };
+        // a switch keeps what it cannot pass on
+        if !(from.enabled && to.enabled) {
+            return Ok(0);
+        }
         let mut out = std::mem::take(&mut self.out).emptied();
         let taken = from.ring.take(&from.reach, &mut out, self.burst)?;
         if taken == 0 {
@@ -85,6 +89,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
                 let Some(count) = self.writer.write(&back, used, &mut self.scratch.0[..bytes]) else {
                     break;
                 };
+                if let Some(dirty) = &to.dirty {
+                    mark(dirty, &back, used, count)?;
+                }
                 if let Some(meddler) = &mut self.meddler {
                     meddler.return_buffers(self.writer.given());
                 }
@@ -147,6 +154,10 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }

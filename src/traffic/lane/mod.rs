@@ -13,7 +13,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-pub use device::{DevicePort, DeviceReceiver, DeviceSender};
+pub use device::{DevicePort, DeviceReceiver, DeviceSender, Dirty};
 pub use direct::DirectSender;
 pub use driver::{Arena, DriverPort, DriverReceiver, DriverSender};
 pub use forward::Forward;
@@ -98,6 +98,9 @@ pub trait Lane: fmt::Debug + Send {
 
     /// For whoever takes rings from it and gives them back.
     fn as_any(&mut self) -> &mut dyn std::any::Any;
+
+    /// For whoever takes it apart.
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
 
 /// How far a lane is.
@@ -147,6 +150,16 @@ impl Bell {
         Self { fd, is_ours }
     }
 
+    /// Whether it is the very same eventfd.
+    #[must_use]
+    pub fn is(&self, other: &Bell) -> bool {
+        match (&self.fd, &other.fd) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
     fn ring(&self) -> Result<(), Trouble> {
         let Some(fd) = &self.fd else { return Ok(()) };
         let rung = if self.is_ours {
@@ -169,6 +182,15 @@ struct Scratch(Box<[u8; PACKET_BYTES_MAX]>);
 impl Scratch {
     fn new() -> Self {
         Self(Box::new([0; PACKET_BYTES_MAX]))
+    }
+}
+
+/// Shows a packet to a sink that does not count as arrived: its ring is disabled.
+fn discard(sink: &mut Sink, packet: &[u8]) -> Result<(), Trouble> {
+    sink.discard(packet.get(NET_HEADER_BYTES..).unwrap_or_default());
+    match sink.alarm() {
+        None => Ok(()),
+        Some(finding) => Err(Trouble::Frame(finding)),
     }
 }
 

@@ -118,6 +118,9 @@ impl Lane for Faulty {
     fn as_any(&mut self) -> &mut dyn std::any::Any {
         self
     }
+    fn into_any(self: Box<Self>) -> Box<dyn std::any::Any> {
+        self
+    }
 }
 
 #[test]

@@ -335,6 +335,9 @@ fn pick<'a>(layouts: &[Layout], names: impl Iterator<Item = &'a str> + Clone) ->
     if unnamed && layouts.contains(&Layout::Empty) {
         return Layout::Empty;
     }
+    if let ([only], false) = (layouts, unnamed) {
+        return *only;
+    }
     let fits = |layout: &&Layout| names.clone().all(|name| layout.field(name).is_some());
     *layouts
         .iter()

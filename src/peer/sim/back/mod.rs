@@ -3,11 +3,13 @@
 
 mod channel;
 mod iotlb;
+mod loan;
 mod requests;
 mod ring;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::answer::{Answer, Scripts};
 use super::{Outgoing, Output};
@@ -100,7 +102,7 @@ pub struct SimBack {
     features: u64,
     protocol_features: u64,
     memory: RegionTable,
-    log: Option<DirtyLog>,
+    log: Option<Arc<DirtyLog>>,
     log_event: Option<OwnedFd>,
     inflight: Option<Inflight>,
     status: u64,
@@ -161,7 +163,12 @@ impl SimBack {
         self.log_event = None;
         self.inflight = None;
         self.status = 0;
-        self.rings = (0..self.config.queues).map(|_| Ring::default()).collect();
+        for ring in &mut self.rings {
+            *ring = Ring {
+                lent: ring.lent,
+                ..Ring::default()
+            };
+        }
         self.channel = channel::ChannelState::default();
         self.iotlb = iotlb::Iotlb::default();
         self.open.clear();
@@ -237,6 +244,7 @@ impl SimBack {
         self.rings
             .iter()
             .enumerate()
+            .filter(|(_, ring)| !ring.lent)
             .filter_map(|(i, ring)| Some((i as u16, ring.kick.as_ref()?.as_fd())))
     }
 
@@ -349,7 +357,7 @@ impl SimBack {
     pub fn is_running(&self, ring: u16) -> bool {
         self.rings
             .get(usize::from(ring))
-            .is_some_and(|r| r.device.is_some() && r.enabled)
+            .is_some_and(|r| r.started && r.enabled)
     }
 
     /// Guest memory as this back-end has mapped it.

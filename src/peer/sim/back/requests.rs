@@ -59,7 +59,7 @@ impl SimBack {
             }
             (request::SET_LOG_BASE, Payload::Log(log)) => {
                 let fd = one_fd(&mut fds)?;
-                self.log = Some(DirtyLog::map(fd, log.offset, log.size)?);
+                self.log = Some(Arc::new(DirtyLog::map(fd, log.offset, log.size)?));
                 if self.has(ProtocolFeature::LogShmfd) {
                     // 16 bytes: of the sizes in use, the one that every known front-end takes
                     return Ok(Some((message.payload.clone(), Vec::new())));
@@ -140,7 +140,7 @@ impl SimBack {
                 Ok(None)
             }
             (request::SET_VRING_BASE, Payload::VringBase(base)) => {
-                ring.base = base.indices as u16;
+                ring.base = base.indices;
                 Ok(None)
             }
             (request::SET_VRING_ADDR, Payload::VringAddr(address)) => {
@@ -158,7 +158,7 @@ impl SimBack {
             (request::SET_VRING_ENDIAN, Payload::VringState(VringState { num: 0, .. })) => Ok(None),
             (request::SET_VRING_KICK, Payload::VringFd(fd)) => {
                 ring.kick = vring_fd(fd, fds)?;
-                if ring.device.is_none() {
+                if !ring.started {
                     self.start(index)?;
                 }
                 self.serve(index);
@@ -173,7 +173,7 @@ impl SimBack {
                 Ok(None)
             }
             (request::VRING_KICK, _) => {
-                if ring.device.is_none() {
+                if !ring.started {
                     self.start(index)?;
                 }
                 self.serve(index);
@@ -181,7 +181,7 @@ impl SimBack {
             }
             (request::GET_VRING_BASE | request::GET_VRING_BASE_SKIP_DRAIN, _) => {
                 self.forget_page(index);
-                let indices = u32::from(self.stop(index));
+                let indices = self.stop(index);
                 let base = VringBase {
                     index: u32::from(index),
                     indices,

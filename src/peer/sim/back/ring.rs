@@ -8,6 +8,7 @@ use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
 use crate::peer::device::{Budget, DeviceError, Served, serve_ring};
 use crate::peer::sim::Output;
+use crate::ring::burst::Layout;
 use crate::ring::{SplitDevice, SplitLayout};
 use crate::wire::VringAddr;
 
@@ -21,7 +22,7 @@ const TURN: Budget = Budget {
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     pub(super) size: u16,
-    pub(super) base: u16,
+    pub(super) base: u32,
     pub(super) address: Option<VringAddr>,
     pub(super) kick: Option<Arc<OwnedFd>>,
     pub(super) call: Option<Arc<OwnedFd>>,
@@ -29,6 +30,10 @@ pub(super) struct Ring {
     pub(super) enabled: bool,
     /// Present while the ring is started.
     pub(super) device: Option<SplitDevice>,
+    /// It was started and not stopped since, whoever serves it.
+    pub(super) started: bool,
+    /// Somebody else serves it.
+    pub(super) lent: bool,
     /// It was started, and waits for translations of its own addresses.
     pub(super) starting: bool,
     /// It waits for a translation.
@@ -39,31 +44,37 @@ impl SimBack {
     /// Starts a ring with what was configured (VU-RING: SET_VRING_KICK starts it).
     pub(super) fn start(&mut self, index: u16) -> Result<(), Refusal> {
         let ring = &self.rings[usize::from(index)];
-        let address = ring
-            .address
-            .ok_or_else(|| Refusal::Because(format!("ring {index} has no addresses")))?;
+        if ring.address.is_none() {
+            return Err(Refusal::Because(format!("ring {index} has no addresses")));
+        }
         if self.has_iommu() {
             return self.start_translated(index);
         }
-        let layout = SplitLayout {
-            size: ring.size,
-            desc: self.memory.user_to_guest(address.descriptor)?,
-            avail: self.memory.user_to_guest(address.available)?,
-            used: self.memory.user_to_guest(address.used)?,
+        let (base, lent) = (ring.base, ring.lent);
+        let device = match self.layout(index)? {
+            Layout::Split(layout) => {
+                let mut device = SplitDevice::start(layout, base as u16, &self.memory)?;
+                device.set_event_idx(self.features & F_EVENT_IDX != 0);
+                Some(device)
+            }
+            Layout::Packed(layout) => {
+                layout.check(&self.memory)?;
+                None
+            }
         };
-        let mut device = SplitDevice::start(layout, ring.base, &self.memory)?;
-        device.set_event_idx(self.features & F_EVENT_IDX != 0);
-        self.rings[usize::from(index)].device = Some(device);
+        let ring = &mut self.rings[usize::from(index)];
+        ring.device = device.filter(|_| !lent);
+        ring.started = true;
         Ok(())
     }
 
     /// Stops a ring; gives where it stood.
-    pub(super) fn stop(&mut self, index: u16) -> u16 {
+    pub(super) fn stop(&mut self, index: u16) -> u32 {
         let ring = &mut self.rings[usize::from(index)];
         if let Some(device) = ring.device.take() {
-            ring.base = device.base();
+            ring.base = u32::from(device.base());
         }
-        (ring.kick, ring.starting, ring.waits) = (None, false, false);
+        (ring.kick, ring.started, ring.starting, ring.waits) = (None, false, false, false);
         ring.base
     }
 
@@ -85,12 +96,12 @@ impl SimBack {
         let started = memory
             .covers(layout.used, SplitLayout::used_bytes(layout.size), true)
             .map_err(Refusal::from)
-            .and_then(|()| Ok(SplitDevice::start(layout, ring.base, &memory)?));
+            .and_then(|()| Ok(SplitDevice::start(layout, ring.base as u16, &memory)?));
         match (started, memory.missed()) {
             (Ok(mut device), _) => {
                 device.set_event_idx(self.features & F_EVENT_IDX != 0);
                 let ring = &mut self.rings[usize::from(index)];
-                (ring.device, ring.starting) = (Some(device), false);
+                (ring.device, ring.started, ring.starting) = (Some(device), true, false);
                 Ok(())
             }
             (Err(_), Some(miss)) => {

@@ -128,6 +128,7 @@ impl SimFront {
                 call: None,
                 in_band: false,
                 base: None,
+                lent: None,
                 pending: std::collections::BTreeMap::new(),
             });
         }

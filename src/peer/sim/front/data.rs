@@ -160,7 +160,8 @@ impl SimFront {
     /// A ring's call eventfd was signalled: takes what the back-end has used. An error is a violation by the back-end.
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
-        if !self.has_driver(ring) {
+        let lent = self.rings.get(index).is_some_and(|ring| ring.lent.is_some());
+        if lent || self.is_packed() || !self.has_driver(ring) {
             return Ok(());
         }
         loop {
@@ -228,6 +229,9 @@ impl SimFront {
             ..*buffer
         };
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
+        if self.is_packed() || self.rings[usize::from(ring)].lent.is_some() {
+            return Err(FrontError::Lent(ring));
+        }
         let state = &mut self.rings[usize::from(ring)];
         let head = state.driver.add(&self.memory, &told)?;
         state.pending.insert(head.0, pending);
@@ -244,7 +248,7 @@ impl SimFront {
     }
 
     /// Takes buffers from the newest region that has room.
-    fn in_pool<T>(
+    pub(super) fn in_pool<T>(
         &mut self,
         mut build: impl FnMut(&crate::memory::GuestMemory, &mut BufferPool) -> Result<T, DeviceError>,
     ) -> Result<(u64, T), FrontError> {

@@ -5,6 +5,7 @@ mod again;
 mod ask;
 mod channel;
 mod data;
+mod loan;
 mod pci;
 mod setup;
 
@@ -62,6 +63,8 @@ pub struct FrontConfig {
     pub regions: u16,
     /// All regions in one file.
     pub one_file: bool,
+    /// Memory on huge pages.
+    pub huge_pages: bool,
     /// A kick eventfd is signalled before it is passed on (VU-RING-14).
     pub kick_on_start: bool,
     /// Requests on the channel that it leaves for `reply`.
@@ -150,6 +153,12 @@ pub enum FrontError {
         /// There are.
         queues: u16,
     },
+    /// Frames of before are still on the ring.
+    #[error("ring {0} still holds buffers of something else")]
+    InUse(u16),
+    /// Somebody else moves frames over the ring, or it is packed.
+    #[error("ring {0} is for deliveries with a load of their own (`burst`, `notify`, `for`)")]
+    Lent(u16),
     /// The ring has not been started, so there is no kick eventfd.
     #[error("ring {0} has no kick eventfd: it has not been started")]
     NoKick(u16),
@@ -190,11 +199,13 @@ pub enum FrontError {
 struct FrontRing {
     driver: SplitDriver,
     kick: Option<Arc<OwnedFd>>,
-    call: Option<OwnedFd>,
+    call: Option<Arc<OwnedFd>>,
     /// It was started without a kick eventfd: VRING_KICK kicks it.
     in_band: bool,
     /// What GET_VRING_BASE returned last, until the ring is started again.
-    base: Option<u16>,
+    base: Option<u32>,
+    /// Somebody else moves frames over it, and this is what the device has used.
+    lent: Option<u32>,
     pending: BTreeMap<u16, Pending>,
 }
 
@@ -228,7 +239,7 @@ pub struct SimFront {
     blk_results: BTreeMap<u64, Result<BlkOutcome, String>>,
     echo_results: BTreeMap<u64, Result<(), String>>,
     serial: u64,
-    last_base: Option<u16>,
+    last_base: Option<u32>,
     /// It is a vhost-pci master.
     master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
@@ -258,7 +269,7 @@ impl SimFront {
             backing,
             user_addresses: UserAddresses::Synthetic(USER_BASE),
             first_offset,
-            ..MemoryOptions::default()
+            huge_pages: config.huge_pages,
         };
         let memory = GuestMemory::new(&layout, options)?;
         Self::on(config, memory)
@@ -298,6 +309,7 @@ impl SimFront {
                 call: None,
                 in_band: false,
                 base: None,
+                lent: None,
                 pending: BTreeMap::new(),
             });
         }
@@ -419,7 +431,7 @@ impl SimFront {
     }
 
     /// The base that the last ring stopped returned.
-    pub fn last_base(&self) -> Option<u16> {
+    pub fn last_base(&self) -> Option<u32> {
         self.last_base
     }
 
@@ -428,6 +440,7 @@ impl SimFront {
         self.rings
             .iter()
             .enumerate()
+            .filter(|(_, ring)| ring.lent.is_none())
             .filter_map(|(i, ring)| Some((i as u16, ring.call.as_ref()?.as_fd())))
     }
 
@@ -458,7 +471,7 @@ impl SimFront {
             id::frontend::SET_VRING_CALL => {
                 // a call that still waits in the old eventfd goes with it
                 self.called(u16::from(value.index))?;
-                self.rings[index].call = Some(fd);
+                self.rings[index].call = Some(Arc::new(fd));
             }
             _ => {}
         }

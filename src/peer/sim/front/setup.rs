@@ -7,6 +7,7 @@ use super::pci::MasterTask;
 use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
+use crate::peer::sim::loan::F_RING_PACKED;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{duplicate, eventfd, socket_pair};
 use crate::wire::{
@@ -257,13 +258,18 @@ impl SimFront {
             }
             Task::RingBase(ring) => {
                 let event_idx = self.features & F_EVENT_IDX != 0;
+                let packed = self.features & F_RING_PACKED != 0;
+                let fresh_base = self.layout(ring).fresh_base();
                 let state = &mut self.rings[usize::from(ring)];
                 state.driver.set_event_idx(event_idx);
                 // what the last back-end had not used is offered again
-                let base = state.base.take().unwrap_or_else(|| state.driver.used_idx());
+                let fresh = match packed {
+                    true => fresh_base,
+                    false => u32::from(state.driver.used_idx()),
+                };
                 let base = VringBase {
                     index: u32::from(ring),
-                    indices: u32::from(base),
+                    indices: state.base.take().or(state.lent).unwrap_or(fresh),
                 };
                 self.request(request::SET_VRING_BASE, base.into(), Vec::new());
             }
@@ -299,7 +305,7 @@ impl SimFront {
                 let copy = duplicate(&event)?;
                 // a call that still waits in the old eventfd goes with it
                 self.called(ring)?;
-                self.rings[usize::from(ring)].call = Some(event);
+                self.rings[usize::from(ring)].call = Some(Arc::new(event));
                 self.request(request::SET_VRING_CALL, vring_fd(ring), vec![copy]);
             }
             Task::RingKick(ring) => {
@@ -383,7 +389,7 @@ impl SimFront {
                     return Err(wrong());
                 }
                 let ring = &mut self.rings[index];
-                ring.base = Some(base.indices as u16);
+                ring.base = Some(base.indices);
                 ring.kick = None;
                 ring.in_band = false;
                 self.last_base = ring.base;

@@ -89,7 +89,7 @@ pub const ROWS: &[Row] = &[
     common(id::SET_OWNER, [Lax, Yes, Lax, Lax, Lax]),
     common(id::SET_FEATURES, [Lax, Yes, Yes, Yes, Lax]),
     common(id::SET_MEM_TABLE, [No, To(Memory), Yes, Yes, No]),
-    common(id::SET_VRING_NUM, [Lax, Lax, To(Rings), Yes, No]),
+    common(id::SET_VRING_NUM, [Lax, Lax, To(Rings), Yes, Lax]),
     common(id::SET_VRING_BASE, [Lax, Lax, To(Rings), Yes, Lax]),
     common(id::SET_VRING_ADDR, [Lax, Lax, To(Rings), Yes, Lax]),
     common(id::SET_VRING_CALL, [Yes, Yes, Yes, Yes, Yes]),

@@ -93,6 +93,12 @@ impl PackedDriver {
         })
     }
 
+    /// Where the device returns the next chain.
+    #[must_use]
+    pub(in crate::ring::burst) fn used(&self) -> Position {
+        self.used
+    }
+
     /// Writes the ring as if all before the place where it begins had been used.
     pub fn init(&mut self) {
         for at in 0..self.parts.layout.size {

@@ -1,0 +1,274 @@
+//! The pumps of one delivery, the rings that they have on loan, and how far they are.
+
+use crate::engine::peers::Sim;
+use crate::peer::sim::back::SimBack;
+use crate::peer::sim::front::SimFront;
+use crate::peer::sim::loan::BackLoan;
+use crate::ring::burst::{Device, DeviceRing, Driver};
+use crate::trace::{LinkId, PeerId};
+use crate::traffic::lane::{
+    Bell, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward, Lane,
+    Trouble,
+};
+use crate::traffic::pump::{Borrowed, Pump};
+
+/// A ring that a lane has on loan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OnLoan {
+    /// Whose it is.
+    pub(super) peer: PeerId,
+    /// Of a server with many connections: on which.
+    pub(super) link: Option<LinkId>,
+    /// Which.
+    pub(super) ring: u16,
+    /// The lane's place in its side.
+    pub(super) lane: usize,
+    /// Which of the lane's ports.
+    pub(super) port: usize,
+}
+
+/// A pump and what its lanes have on loan.
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) pump: Pump,
+    pub(super) loans: Vec<OnLoan>,
+}
+
+/// One stream from a source to a sink.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stream {
+    pub(super) id: u16,
+    /// Station and lane of its source.
+    pub(super) source: (usize, usize),
+    /// Station and lane of its sink.
+    pub(super) sink: (usize, usize),
+    /// Frames it is to have; known from the beginning, or when its time is up.
+    pub(super) goal: Option<u64>,
+}
+
+/// All stations that move the streams of one delivery.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) stations: Vec<Station>,
+    pub(super) streams: Vec<Stream>,
+}
+
+impl Group {
+    /// The first trouble of a lane, if there is any.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.stations
+            .iter()
+            .find_map(|station| station.pump.borrow().trouble.clone())
+    }
+
+    pub(super) fn has_died(&self) -> bool {
+        self.stations.iter().any(|station| station.pump.has_died())
+    }
+
+    /// Frames that arrived on all streams, without stopping for it.
+    pub(super) fn received(&self) -> u64 {
+        self.stations
+            .iter()
+            .map(|station| station.pump.progress().received)
+            .sum()
+    }
+
+    /// Lets the frames move, or keeps them.
+    pub(super) fn let_move(&self, moves: bool) {
+        for station in &self.stations {
+            station.pump.borrow().rests = !moves;
+        }
+    }
+
+    /// Ends every source where it is; each has its goal from now on.
+    pub(super) fn stop_sources(&mut self) {
+        for stream in &mut self.streams {
+            let mut side = self.stations[stream.source.0].pump.borrow();
+            let lane = side.lanes[stream.source.1].as_mut();
+            stop_source(lane);
+            stream.goal = Some(lane.progress().sent);
+        }
+    }
+
+    /// Whether every frame of every stream arrived, or is known not to.
+    pub(super) fn look(&self) -> Look {
+        let mut all = true;
+        for stream in &self.streams {
+            let (source, highest, accounted) = {
+                let source = {
+                    let side = self.stations[stream.source.0].pump.borrow();
+                    side.lanes[stream.source.1].progress()
+                };
+                let side = self.stations[stream.sink.0].pump.borrow();
+                let sink = side.lanes[stream.sink.1].sink();
+                let highest = sink.map_or(0, |sink| sink.next_of(stream.id));
+                (source, highest, sink.map_or(0, |sink| sink.seen_of(stream.id)))
+            };
+            let Some(goal) = stream.goal else { return Look::UnderWay };
+            if source.sent < goal || source.outstanding > 0 {
+                return Look::UnderWay;
+            }
+            // what comes after the goal was sent to learn that nothing before it is still on its way
+            if accounted < goal && highest <= goal {
+                all = false;
+            }
+        }
+        if all { Look::Over } else { Look::Short }
+    }
+
+    /// Sends one frame more on each stream that has not all its frames, to learn whether they are on their way or lost.
+    pub(super) fn ask_further(&self) {
+        for stream in &self.streams {
+            let mut side = self.stations[stream.source.0].pump.borrow();
+            send_more(side.lanes[stream.source.1].as_mut());
+        }
+    }
+}
+
+/// How a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Sources have more to send, or buffers have not come back.
+    UnderWay,
+    /// All buffers came back, and not all frames arrived.
+    Short,
+    /// It is over.
+    Over,
+}
+
+/// The rings of a peer while it handles something: what its lanes do with them stands still.
+pub(super) struct AtHome<'a> {
+    stations: Vec<(Borrowed<'a>, &'a [OnLoan])>,
+    peer: PeerId,
+}
+
+impl<'a> AtHome<'a> {
+    /// Brings the rings of a peer home.
+    pub(super) fn bring(groups: impl Iterator<Item = &'a Group>, peer: PeerId, sim: &mut Sim) -> Self {
+        let mut stations = Vec::new();
+        for station in groups.flat_map(|group| &group.stations) {
+            if station.loans.iter().any(|loan| loan.peer == peer) {
+                stations.push((station.pump.borrow(), station.loans.as_slice()));
+            }
+        }
+        let mut home = Self { stations, peer };
+        home.each(|loan, lane| match &mut *sim {
+            Sim::Front(front) => {
+                if let Some(port) = driver_port(lane) {
+                    front.note_used(loan.ring, port.ring.used_base());
+                }
+            }
+            other => {
+                if let Some(back) = other.back_on(loan.link)
+                    && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
+                {
+                    back.note_base(loan.ring, port.ring.base());
+                }
+            }
+        });
+        home
+    }
+
+    /// Lends them again, as they are now.
+    pub(super) fn lend(mut self, sim: &mut Sim) {
+        self.each(|loan, lane| match &mut *sim {
+            Sim::Front(front) => lend_driver(front, loan, lane),
+            other => {
+                if let Some(port) = device_port(lane, loan.port) {
+                    // who is gone has no rings
+                    *port = other.back_on(loan.link).and_then(|back| lend_device(back, loan.ring));
+                }
+            }
+        });
+    }
+
+    fn each(&mut self, mut act: impl FnMut(OnLoan, &mut dyn Lane)) {
+        let peer = self.peer;
+        for (side, loans) in &mut self.stations {
+            for loan in loans.iter().filter(|loan| loan.peer == peer) {
+                if let Some(lane) = side.lanes.get_mut(loan.lane) {
+                    act(*loan, lane.as_mut());
+                }
+            }
+        }
+    }
+}
+
+fn lend_driver(front: &SimFront, loan: OnLoan, lane: &mut dyn Lane) {
+    let Some(port) = driver_port(lane) else { return };
+    let [kick, call] = front.bells(loan.ring).map(Bell::new);
+    if !port.kick.is(&kick) {
+        // the back-end may have looked before it knew of this one
+        port.owes_kick = true;
+    }
+    (port.kick, port.call) = (kick, call);
+}
+
+/// The device's end of a ring as it is now; a ring that cannot be used is reported and stands still.
+pub(super) fn lend_device(back: &mut SimBack, ring: u16) -> Option<DevicePort<Device>> {
+    let loan = back.loan(ring)?;
+    let BackLoan {
+        layout,
+        base,
+        reach,
+        options,
+        kick,
+        call,
+        enabled,
+        log,
+        logs_ring,
+        ..
+    } = loan;
+    match Device::start(layout, base, &reach, options) {
+        Ok(device) => Some(DevicePort {
+            ring: device,
+            reach,
+            kick: Bell::new(kick),
+            call: Bell::new(call),
+            enabled,
+            dirty: log.map(|log| Dirty::new(log, logs_ring.then_some(layout))),
+        }),
+        Err(error) => {
+            back.refuse_loan(ring, &error);
+            None
+        }
+    }
+}
+
+pub(super) fn driver_port(lane: &mut dyn Lane) -> Option<&mut DriverPort<Driver>> {
+    let any = lane.as_any();
+    if any.is::<DriverSender<Driver>>() {
+        return any.downcast_mut::<DriverSender<Driver>>().map(|lane| &mut lane.port);
+    }
+    any.downcast_mut::<DriverReceiver<Driver>>().map(|lane| &mut lane.port)
+}
+
+pub(super) fn device_port(lane: &mut dyn Lane, which: usize) -> Option<&mut Option<DevicePort<Device>>> {
+    let any = lane.as_any();
+    if any.is::<DeviceSender<Device>>() {
+        return any.downcast_mut::<DeviceSender<Device>>().map(|lane| &mut lane.port);
+    }
+    if any.is::<DeviceReceiver<Device>>() {
+        return any.downcast_mut::<DeviceReceiver<Device>>().map(|lane| &mut lane.port);
+    }
+    any.downcast_mut::<Forward<Device>>()
+        .map(|lane| if which == 0 { &mut lane.from } else { &mut lane.to })
+}
+
+fn stop_source(lane: &mut dyn Lane) {
+    let any = lane.as_any();
+    if let Some(lane) = any.downcast_mut::<DriverSender<Driver>>() {
+        lane.stop();
+    } else if let Some(lane) = any.downcast_mut::<DeviceSender<Device>>() {
+        lane.stop();
+    }
+}
+
+fn send_more(lane: &mut dyn Lane) {
+    let any = lane.as_any();
+    if let Some(lane) = any.downcast_mut::<DriverSender<Driver>>() {
+        lane.send_more(1);
+    } else if let Some(lane) = any.downcast_mut::<DeviceSender<Device>>() {
+        lane.send_more(1);
+    }
+}

@@ -1,0 +1,485 @@
+//! The beginning of a delivery: which lanes it is made of, what they borrow, and the pumps that move them.
+
+use super::group::{Group, OnLoan, Station, Stream, lend_device};
+use super::measure::{Negotiated, Windows};
+use super::{DeliveryId, Running};
+use crate::engine::failure::{Result, Stop};
+use crate::engine::run::Run;
+use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
+use crate::peer::sim::loan::F_RING_PACKED;
+use crate::ring::burst::{Device, Driver};
+use crate::scenario::model::{Against, Deliver, NotifyChoice};
+use crate::scenario::scalar::Num;
+use crate::scenario::span::{At, Span};
+use crate::scenario::{Diagnostic, eval_num};
+use crate::sys::cpu;
+use crate::trace::{LinkId, PeerId};
+use crate::traffic::lane::{
+    Arena, BURST_MAX, Bell, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane, Pace,
+};
+use crate::traffic::pump::{Pump, PumpOptions, Side};
+use crate::traffic::rig::stride;
+use crate::traffic::{Sink, Sizes, Source};
+use crate::wire::Party;
+
+/// Frames moved at a time, where nothing else is said.
+const BURST: u64 = 32;
+
+/// What a delivery carries, all of it evaluated.
+#[derive(Debug, Clone)]
+struct Load {
+    sizes: Sizes,
+    packets: Option<u64>,
+    rate: Option<u64>,
+    burst: usize,
+    notified: bool,
+    stamped: bool,
+    sample: u64,
+    pair: u16,
+    both_ways: bool,
+}
+
+/// Whose ring it is; of a server with many connections, on which.
+type Owner = (PeerId, Option<LinkId>);
+
+/// A lane that is to be moved, and what it borrows: peer, ring, port.
+struct Part {
+    lane: Box<dyn Lane>,
+    loans: Vec<(Owner, u16, usize)>,
+}
+
+/// Sides of a delivery: of front-ends, of back-ends.
+#[derive(Default)]
+struct Parts {
+    sides: [Vec<Part>; 2],
+    streams: Vec<Stream>,
+    /// Share of the time in which back-ends rest.
+    rests: f64,
+}
+
+const FRONT: usize = 0;
+const BACK: usize = 1;
+
+impl Parts {
+    fn add(&mut self, side: usize, lane: Box<dyn Lane>, loans: Vec<(Owner, u16, usize)>) -> (usize, usize) {
+        self.sides[side].push(Part { lane, loans });
+        (side, self.sides[side].len() - 1)
+    }
+}
+
+impl Run<'_> {
+    /// Whether a `deliver` runs on threads of its own.
+    pub(in crate::engine) fn is_traffic(step: &Deliver) -> bool {
+        step.duration.is_some()
+            || step.burst.is_some()
+            || step.notify.is_some()
+            || step.offered_rate.is_some()
+            || step.sizes.is_some()
+            || step.imix
+            || step.both_ways
+            || step.latency
+            || step.verify_one_of.is_some()
+            || step.baseline.is_some()
+            || step.bind.is_some()
+            || step.may_lose
+    }
+
+    /// Starts the pumps of a delivery.
+    pub(in crate::engine) fn begin_traffic(&mut self, step: &Deliver, span: Span) -> Result<DeliveryId> {
+        let load = self.load(step, span)?;
+        let from = self.peer(&step.from.value, step.from.span)?;
+        let to = self.peer(&step.to.value, step.to.span)?;
+        let mut groups = vec![self.group(from, to, &load, span)?];
+        let mut negotiated = vec![self.negotiated(from, &load)];
+        if let Some(Against { from, to, .. }) = &step.baseline {
+            let from = self.peer(&from.value, from.span)?;
+            let to = self.peer(&to.value, to.span)?;
+            groups.push(self.group(from, to, &load, span)?);
+            negotiated.push(self.negotiated(from, &load));
+        }
+        let ends = step.duration.as_ref().map(|time| self.clock.now().plus_ms(time.ms));
+        let name = step.bind.as_ref().map(|name| name.value.clone());
+        let measures = name.is_some() || step.baseline.is_some();
+        let windows = match measures {
+            true => Windows::begin(self.clock.now(), &groups),
+            false => {
+                groups.iter().for_each(|group| group.let_move(true));
+                Windows::default()
+            }
+        };
+        let how = if load.both_ways { "both ways" } else { "to" };
+        let what = format!("{} {how} {}, frames of {}", step.from.value, step.to.value, load.sizes);
+        for peer in [from, to] {
+            if let Some(link) = self.peers[peer.0].link {
+                self.crowd(link);
+            }
+        }
+        self.traffic.deliveries.push(Running {
+            name,
+            span,
+            from,
+            what,
+            groups,
+            negotiated,
+            baseline: step.baseline.as_ref().map(|other| other.bind.value.clone()),
+            ends,
+            windows,
+            may_lose: step.may_lose,
+            noticed: true,
+            short: false,
+            over: false,
+        });
+        Ok(DeliveryId(self.traffic.deliveries.len() - 1))
+    }
+
+    fn load(&self, step: &Deliver, span: Span) -> Result<Load> {
+        let number = |value: Option<&At<Num>>, default| self.number(value, default);
+        let place = step.size.as_ref().map_or(span, |size| size.span);
+        let bad = |error: crate::traffic::BadSize| Stop::script(Diagnostic::error(error.to_string()).at(place));
+        let sizes = match (&step.sizes, step.imix) {
+            (_, true) => Sizes::imix(),
+            (Some(sizes), _) => {
+                let sizes = sizes.iter().map(|size| eval_num(size, &self.bindings));
+                let sizes: std::result::Result<Vec<u64>, _> = sizes.collect();
+                Sizes::cycle(sizes?).map_err(bad)?
+            }
+            _ => Sizes::fixed(number(step.size.as_ref(), 64)?).map_err(bad)?,
+        };
+        let burst = number(step.burst.as_ref(), BURST)?;
+        if !(1..=BURST_MAX as u64).contains(&burst) {
+            let place = step.burst.as_ref().map_or(span, |burst| burst.span);
+            let message = format!("a burst of {burst} frames; it has 1 to {BURST_MAX}");
+            return Err(Stop::script(Diagnostic::error(message).at(place)));
+        }
+        let pair = number(step.pair.as_ref(), 0)?;
+        let pair = u16::try_from(pair).ok().filter(|pair| *pair < PAIRS_MAX);
+        let pair = pair.ok_or_else(|| Stop::script(Diagnostic::error("there is no such queue pair").at(span)))?;
+        let packets = match (&step.packets, &step.duration) {
+            (None, Some(_)) => None,
+            (packets, _) => Some(number(packets.as_ref(), 1)?),
+        };
+        let rate = step
+            .offered_rate
+            .as_ref()
+            .map(|rate| eval_num(rate, &self.bindings))
+            .transpose()?;
+        Ok(Load {
+            sizes,
+            packets,
+            rate,
+            burst: burst as usize,
+            notified: step.notify.as_ref().is_some_and(|how| how.value == NotifyChoice::Event),
+            stamped: step.latency,
+            sample: number(step.verify_one_of.as_ref(), 1)?,
+            pair,
+            both_ways: step.both_ways,
+        })
+    }
+
+    fn negotiated(&mut self, from: PeerId, load: &Load) -> Negotiated {
+        let link = self.peers[from.0].link;
+        let front = link.map_or(from, |link| self.links[link.0].front);
+        let spec = &self.peers[front.0].spec;
+        let ring_size = spec.ring_size;
+        let front = self.peers[front.0].sim.front();
+        let (features, huge_pages) = front.map_or((0, false), |f| (f.negotiated(), f.has_huge_pages()));
+        Negotiated {
+            ring_size,
+            packed: features & F_RING_PACKED != 0,
+            features,
+            burst: load.burst as u64,
+            notified: load.notified,
+            huge_pages,
+            sizes: load.sizes.to_string(),
+        }
+    }
+
+    fn group(&mut self, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<Group> {
+        let mut parts = Parts::default();
+        let parties = [from, to].map(|peer| self.peers[peer.0].spec.party);
+        match parties {
+            [Party::FrontEnd, Party::BackEnd] => {
+                self.front_to_back(&mut parts, from, to, load, span)?;
+                if load.both_ways {
+                    self.back_to_front(&mut parts, to, from, load, span)?;
+                }
+            }
+            [Party::BackEnd, Party::FrontEnd] => {
+                self.back_to_front(&mut parts, from, to, load, span)?;
+                if load.both_ways {
+                    self.front_to_back(&mut parts, to, from, load, span)?;
+                }
+            }
+            [Party::FrontEnd, Party::FrontEnd] => {
+                self.through(&mut parts, from, to, load, span)?;
+                if load.both_ways && from != to {
+                    self.through(&mut parts, to, from, load, span)?;
+                }
+            }
+            [Party::BackEnd, Party::BackEnd] => {
+                let message = "frames start or end at a front-end";
+                return Err(Stop::script(Diagnostic::error(message).at(span)));
+            }
+        }
+        self.pumps(parts, load, span)
+    }
+
+    fn pumps(&mut self, parts: Parts, load: &Load, span: Span) -> Result<Group> {
+        let cpus = cpu::allowed().unwrap_or_default();
+        let cpus = if cpus.len() < 2 { Vec::new() } else { cpus };
+        let rests = parts.rests;
+        let mut streams = parts.streams;
+        let mut stations = Vec::new();
+        for (at, side) in parts.sides.into_iter().enumerate() {
+            let place = stations.len();
+            if side.is_empty() {
+                continue;
+            }
+            // sides that are not there leave no station
+            for stream in &mut streams {
+                for end in [&mut stream.source, &mut stream.sink] {
+                    if end.0 == at {
+                        end.0 = place;
+                    }
+                }
+            }
+            let mut loans = Vec::new();
+            let mut lanes = Vec::new();
+            for (lane, part) in side.into_iter().enumerate() {
+                loans.extend(part.loans.into_iter().map(|((peer, link), ring, port)| OnLoan {
+                    peer,
+                    link,
+                    ring,
+                    lane,
+                    port,
+                }));
+                lanes.push(part.lane);
+            }
+            let mut side = Side::new(lanes);
+            side.rests = true;
+            let sinks = streams.iter().filter(|stream| stream.sink.0 == place);
+            side.wanted = load.packets.map(|packets| packets * sinks.count() as u64);
+            let options = PumpOptions {
+                notified: load.notified,
+                cpu: cpus.get(at).copied(),
+                rests: if at == BACK { rests } else { 0.0 },
+            };
+            let pump = Pump::start(side, options, self.clock)
+                .map_err(|error| Stop::harness(format!("a pump cannot be started: {error}"), span))?;
+            stations.push(Station { pump, loans });
+        }
+        Ok(Group { stations, streams })
+    }
+
+    fn stream(&mut self) -> u16 {
+        self.traffic.streams = self.traffic.streams.wrapping_add(1).max(1);
+        self.traffic.streams
+    }
+
+    fn sink(&self, id: u16, load: &Load) -> Sink {
+        Sink::new(&[id]).sampling(load.sample)
+    }
+
+    fn front_to_back(&mut self, parts: &mut Parts, front: PeerId, back: PeerId, load: &Load, span: Span) -> Result<()> {
+        let id = self.stream();
+        let ring = load.pair * 2 + 1;
+        let source = self.source_lane(parts, front, ring, id, load, span)?;
+        let owner = (back, self.link_with(back, front));
+        let port = self.device(owner, ring, span)?;
+        let mut lane = DeviceReceiver::<Device>::new(port, self.sink(id, load), load.burst);
+        if load.stamped {
+            lane = lane.stamped();
+        }
+        let sink = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
+        parts.rests = self.peers[back.0].spec.rests;
+        let goal = load.packets;
+        parts.streams.push(Stream { id, source, sink, goal });
+        Ok(())
+    }
+
+    fn back_to_front(&mut self, parts: &mut Parts, back: PeerId, front: PeerId, load: &Load, span: Span) -> Result<()> {
+        let id = self.stream();
+        let ring = load.pair * 2;
+        let sink = self.sink_lane(parts, front, ring, id, load, span)?;
+        let owner = (back, self.link_with(back, front));
+        let port = self.device(owner, ring, span)?;
+        let merges = self.negotiated(front, load).features & F_MRG_RXBUF != 0;
+        let pace = Pace::new(load.packets, load.rate);
+        let source = Source::new(id, load.sizes.clone());
+        let mut lane = DeviceSender::<Device>::new(port, source, pace, load.burst).merging(merges);
+        if load.stamped {
+            lane = lane.stamped();
+        }
+        let source = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
+        parts.rests = self.peers[back.0].spec.rests;
+        let goal = load.packets;
+        parts.streams.push(Stream { id, source, sink, goal });
+        Ok(())
+    }
+
+    /// From one front-end through what is behind it to another, or to itself.
+    fn through(&mut self, parts: &mut Parts, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<()> {
+        let id = self.stream();
+        let (out, back_in) = (load.pair * 2 + 1, load.pair * 2);
+        let source = self.source_lane(parts, from, out, id, load, span)?;
+        let sink = self.sink_lane(parts, to, back_in, id, load, span)?;
+        let behind = |run: &Self, front: PeerId| {
+            let link = run.peers[front.0].link?;
+            let back = run.links[link.0].back;
+            run.peers[back.0].spec.is_simulated().then_some(back)
+        };
+        // real back-ends forward by themselves
+        if let (Some(first), Some(second)) = (behind(self, from), behind(self, to)) {
+            let (first, second) = (
+                (first, self.link_with(first, from)),
+                (second, self.link_with(second, to)),
+            );
+            let ports = (self.device(first, out, span)?, self.device(second, back_in, span)?);
+            let lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
+            parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, back_in, 1)]);
+            parts.rests = self.peers[first.0.0].spec.rests;
+        }
+        let goal = load.packets;
+        parts.streams.push(Stream { id, source, sink, goal });
+        Ok(())
+    }
+
+    fn source_lane(
+        &mut self,
+        parts: &mut Parts,
+        front: PeerId,
+        ring: u16,
+        id: u16,
+        load: &Load,
+        span: Span,
+    ) -> Result<(usize, usize)> {
+        let port = self.driver(front, ring, load, span)?;
+        let source = Source::new(id, load.sizes.clone());
+        let pace = Pace::new(load.packets, load.rate);
+        let mut lane = DriverSender::<Driver>::new(port, source, pace, load.burst);
+        if load.stamped {
+            lane = lane.stamped();
+        }
+        Ok(parts.add(FRONT, Box::new(lane), vec![((front, None), ring, 0)]))
+    }
+
+    fn sink_lane(
+        &mut self,
+        parts: &mut Parts,
+        front: PeerId,
+        ring: u16,
+        id: u16,
+        load: &Load,
+        span: Span,
+    ) -> Result<(usize, usize)> {
+        let sink = self.sink(id, load);
+        // what an earlier delivery sent to learn whether frames were lost may still be on the ring
+        let mut sink = Some(sink.after(id));
+        let mut lane: Option<Box<dyn Lane>> = None;
+        if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
+            let known = kept.as_any().downcast_mut::<DriverReceiver<Driver>>();
+            let known = known.filter(|lane| lane.port.arena.stride >= stride(load.sizes.longest()));
+            if let (Some(receiver), Some(sink)) = (known, sink.take()) {
+                receiver.exchange(sink, load.burst, load.stamped);
+                self.refresh(front, ring, &mut receiver.port);
+                lane = Some(kept);
+            } else {
+                return Err(self.ring_is_laid_out(front, ring, span));
+            }
+        }
+        if let (None, Some(sink)) = (&lane, sink) {
+            let port = self.driver(front, ring, load, span)?;
+            let mut receiver = DriverReceiver::<Driver>::new(port, sink, load.burst);
+            if load.stamped {
+                receiver = receiver.stamped();
+            }
+            lane = Some(Box::new(receiver));
+        }
+        let lane = lane.ok_or_else(|| Stop::harness("a receiver without a lane", span))?;
+        Ok(parts.add(FRONT, lane, vec![((front, None), ring, 0)]))
+    }
+
+    /// A driver's ring, fresh or as an earlier delivery left it.
+    fn driver(&mut self, front: PeerId, ring: u16, load: &Load, span: Span) -> Result<DriverPort<Driver>> {
+        let needed = stride(load.sizes.longest());
+        if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
+            let sender = kept.as_any().downcast_mut::<DriverSender<Driver>>();
+            let fits = sender.as_ref().is_some_and(|lane| lane.port.arena.stride >= needed);
+            let port = kept
+                .into_any()
+                .downcast::<DriverSender<Driver>>()
+                .ok()
+                .map(|lane| lane.into_port());
+            return match port {
+                Some(mut port) if fits => {
+                    self.refresh(front, ring, &mut port);
+                    Ok(port)
+                }
+                _ => Err(self.ring_is_laid_out(front, ring, span)),
+            };
+        }
+        let wrong = |error: &dyn std::fmt::Display| Stop::wrong(Diagnostic::error(error.to_string()).at(span));
+        let count = u32::from(self.peers[front.0].spec.ring_size);
+        let not_simulated = || {
+            let message = "a delivery with a load of its own needs simulated front-ends";
+            Stop::script(Diagnostic::error(message).at(span))
+        };
+        let front = self.peers[front.0].sim.front().ok_or_else(not_simulated)?;
+        let base = front.room(needed * count).map_err(|error| {
+            let diagnostic = Diagnostic::error(error.to_string()).at(span);
+            Stop::script(diagnostic.help("give the front-end more memory: `memory: {size: 16 MiB}`"))
+        })?;
+        let arena = Arena {
+            base,
+            stride: needed,
+            count,
+        };
+        let loan = front.lend(ring).map_err(|error| wrong(&error))?;
+        let [kick, call] = front.bells(ring).map(Bell::new);
+        let driver = Driver::new(loan.layout, loan.base, &loan.reach, loan.options).map_err(|error| wrong(&error))?;
+        Ok(DriverPort {
+            ring: driver,
+            reach: loan.reach,
+            arena,
+            kick,
+            call,
+            owes_kick: true,
+        })
+    }
+
+    fn refresh(&mut self, front: PeerId, ring: u16, port: &mut DriverPort<Driver>) {
+        if let Some(front) = self.peers[front.0].sim.front() {
+            let [kick, call] = front.bells(ring).map(Bell::new);
+            (port.kick, port.call, port.owes_kick) = (kick, call, true);
+        }
+    }
+
+    fn ring_is_laid_out(&self, front: PeerId, ring: u16, span: Span) -> Box<Stop> {
+        let name = &self.peers[front.0].spec.name;
+        let message = format!("ring {ring} of `{name}` has shorter buffers, of an earlier delivery");
+        Stop::script(
+            Diagnostic::error(message)
+                .at(span)
+                .help("deliver the longest frames first"),
+        )
+    }
+
+    /// A device's ring as it is now, and from now on with every message.
+    fn device(
+        &mut self,
+        (back, link): Owner,
+        ring: u16,
+        span: Span,
+    ) -> Result<Option<crate::traffic::lane::DevicePort<Device>>> {
+        match self.peers[back.0].sim.back_on(link) {
+            Some(back) => {
+                back.lend(ring);
+                Ok(lend_device(back, ring))
+            }
+            None => {
+                let message = "a delivery with a load of its own ends at the harness: at a simulated peer";
+                Err(Stop::script(Diagnostic::error(message).at(span)))
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Rings on loan: what somebody else needs to move frames over a ring of a simulated peer, which goes on handling messages
+//! meanwhile.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::memory::{DirtyLog, Reach};
+use crate::ring::burst::{Layout, RingOptions};
+
+/// VIRTIO_F_RING_PACKED.
+pub const F_RING_PACKED: u64 = 1 << 34;
+/// VIRTIO_F_IN_ORDER.
+pub const F_IN_ORDER: u64 = 1 << 35;
+
+/// The driver's side of a ring.
+#[derive(Debug)]
+pub struct FrontLoan {
+    /// Where it lies.
+    pub layout: Layout,
+    /// Where it goes on.
+    pub base: u32,
+    /// Guest memory.
+    pub reach: Reach,
+    /// What was negotiated of it.
+    pub options: RingOptions,
+}
+
+/// The device's side of a ring that runs.
+#[derive(Debug)]
+pub struct BackLoan {
+    /// Where it lies.
+    pub layout: Layout,
+    /// Where it goes on.
+    pub base: u32,
+    /// Guest memory as it is mapped now.
+    pub reach: Reach,
+    /// What was negotiated of it.
+    pub options: RingOptions,
+    /// What the driver signals.
+    pub kick: Option<Arc<OwnedFd>>,
+    /// What the driver waits on.
+    pub call: Option<Arc<OwnedFd>>,
+    /// It may have effects; otherwise what is sent is to be discarded.
+    pub enabled: bool,
+    /// Where writes to guest memory are noted.
+    pub log: Option<Arc<DirtyLog>>,
+    /// Writes to the used ring are noted as well.
+    pub logs_ring: bool,
+    /// The driver merges receive buffers.
+    pub merges: bool,
+}
