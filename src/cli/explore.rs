@@ -1,6 +1,6 @@
 //! `vuh explore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -8,8 +8,10 @@ use super::exit::Exit;
 use super::fault::UsageError;
 use super::run::binary;
 use super::select::Selection;
+use crate::explore::model::page;
 use crate::explore::{self, Found, Options, Regime, Report, Resends, Search};
 use crate::report::Console;
+use crate::report::console::ColorChoice;
 use crate::suite::environment::{self, Options as EnvironmentOptions, REQUIRE_VARIABLE};
 use crate::sys::signal;
 
@@ -61,6 +63,10 @@ pub(super) struct Args {
     /// Write what was found as a scenario that `vuh run` replays
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Explore every modelled strategy, program, regime and case, and write the page about it (docs/retry.md): -o FILE, its pictures
+    /// in a folder beside it, or the page alone to the terminal
+    #[arg(long)]
+    table: bool,
     /// For programs: one JSON value a line
     #[arg(long)]
     json: bool,
@@ -91,6 +97,9 @@ explored, 5 if nothing was found before a bound was met.";
 
 pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     let usage = |text: &str| UsageError::Unknown(text.to_owned());
+    if args.table {
+        return table(args, out);
+    }
     if args.schedule.is_none() && matches!(args.search, SearchArg::Replay) {
         return Err(usage("--search replay needs --schedule TOKEN").into());
     }
@@ -139,6 +148,27 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         }
     }
     Ok(exit(&reports))
+}
+
+/// The page about all models.
+fn table(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
+    let mut progress = Console::stderr(ColorChoice::Never);
+    let files = page::pages(page::Effort::FULL, &mut |what| {
+        progress.line(format_args!("exploring {what}"))
+    });
+    let Some(path) = &args.output else {
+        out.text(&files[0].text);
+        return Ok(Exit::Passed);
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    for (at, file) in files.iter().enumerate() {
+        let to = if at == 0 { path.clone() } else { folder.join(&file.path) };
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        }
+        std::fs::write(&to, &file.text).with_context(|| to.display().to_string())?;
+    }
+    Ok(Exit::Passed)
 }
 
 fn exit(reports: &[Report]) -> Exit {

@@ -9,7 +9,7 @@ use crate::judge::value::FeatureSpace;
 use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
 use crate::peer::sim::front::Serving;
-use crate::scenario::model::{Answer, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
+use crate::scenario::model::{Answer, FaultName, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
 use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::words::split_words;
@@ -20,6 +20,8 @@ use crate::wire::{Channel, DeviceKind, Dialect, Party, find};
 const CAPACITY_DEFAULT: u64 = 16 << 20;
 /// Guest memory of a simulated front-end that says nothing else.
 const MEMORY_DEFAULT: u64 = 4 << 20;
+/// The frame to which a fault happens if nothing else is said.
+const FAULT_AT: u64 = 1000;
 /// Guest memory of QEMU, in MiB.
 const QEMU_MEMORY_MIB: u32 = 256;
 
@@ -78,6 +80,8 @@ pub(super) struct Peer {
     pub(super) loopback: bool,
     /// Share of the time in which a simulated back-end does nothing while frames are delivered.
     pub(super) rests: f64,
+    /// What it does wrong with which frame.
+    pub(super) fault: Option<(FaultName, u64)>,
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
@@ -406,6 +410,10 @@ fn evaluate(
         capacity,
         loopback: decl.loopback,
         rests: rests(decl, &num)?,
+        fault: match &decl.delivery_fault {
+            Some(fault) => Some((fault.what.value, num(&fault.at, FAULT_AT)?)),
+            None => None,
+        },
         manual: decl.manual.iter().map(requester).collect::<Result<_, _>>()?,
         answers: decl
             .answers

@@ -17,6 +17,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("PeerDecl", "Peer"),
     ("FeatureChoice", "Feature choice"),
     ("MemoryDecl", "Memory"),
+    ("DeliveryFault", "Delivery fault"),
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
     ("RetryDecl", "Retry"),
@@ -65,6 +66,7 @@ pub fn reference_markdown() -> String {
     for name in [
         "FeatureChoice",
         "MemoryDecl",
+        "DeliveryFault",
         "Answer",
         "HeaderDecl",
         "RetryDecl",

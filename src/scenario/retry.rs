@@ -209,6 +209,28 @@ impl Modelled {
         })
     }
 
+    /// The steps of a schedule before its cycle, and where each is written.
+    ///
+    /// # Errors
+    /// No such peer, no such step.
+    pub fn steps(&self, schedule: &Schedule) -> Result<Vec<(u8, Span)>, Diagnostic> {
+        let Some(letters) = &schedule.letters else {
+            let read = |choice: &At<String>| Ok((self.step(choice)?, choice.span));
+            return schedule.choices.iter().map(read).collect();
+        };
+        if let Some(choice) = schedule.choices.first() {
+            let error = Diagnostic::error("steps are given as choices or as letters").at(letters.span);
+            return Err(error.note(choice.span, "and here"));
+        }
+        let read = |letter| {
+            let step = self.model.step_of(letter);
+            let unknown =
+                || Diagnostic::error(format!("`{letter}` is no step of a modelled endpoint")).at(letters.span);
+            Ok((step.ok_or_else(unknown)?, letters.span))
+        };
+        letters.value.chars().map(read).collect()
+    }
+
     /// A step as a choice.
     pub fn choice(&self, step: u8) -> String {
         format!("{} {}", self.names[self.model.side(step)], self.model.words(step))
@@ -252,8 +274,12 @@ pub(super) fn check(scenario: &Scenario, schedule: &Schedule, place: Span) -> Ve
         }
         Ok(Some(modelled)) => modelled,
     };
-    let choices = schedule.choices.iter().chain(&schedule.cycle);
-    wrong.extend(choices.filter_map(|choice| modelled.step(choice).err()));
+    match schedule.letters {
+        // each is wrong for itself
+        None => wrong.extend(schedule.choices.iter().filter_map(|choice| modelled.step(choice).err())),
+        Some(_) => wrong.extend(modelled.steps(schedule).err()),
+    }
+    wrong.extend(schedule.cycle.iter().filter_map(|choice| modelled.step(choice).err()));
     wrong.extend(regime(schedule).err());
     match classes(schedule) {
         Err(error) => wrong.push(error),
@@ -262,7 +288,11 @@ pub(super) fn check(scenario: &Scenario, schedule: &Schedule, place: Span) -> Ve
         }
         Ok(_) => {}
     }
-    if schedule.choices.is_empty() && schedule.cycle.is_empty() {
+    let letters = schedule
+        .letters
+        .as_ref()
+        .is_some_and(|letters| !letters.value.is_empty());
+    if schedule.choices.is_empty() && schedule.cycle.is_empty() && !letters {
         wrong.push(Diagnostic::error("a schedule without choices shows nothing").at(place));
     }
     wrong

@@ -7,6 +7,7 @@ pub mod frame;
 mod gaps;
 pub mod lane;
 pub mod latency;
+pub mod pcap;
 pub mod pump;
 pub mod rig;
 pub mod sink;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use frame::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 pub use latency::Latency;
+pub use pcap::Recording;
 pub use sink::{Finding, Sink, Tally, What};
 pub use sizes::{BadSize, Sizes};
 pub use source::Source;

@@ -5,6 +5,8 @@ use std::fmt;
 use super::frame::{self, Damage};
 use super::gaps::{Gaps, Place};
 use super::latency::Latency;
+use super::pcap::Recording;
+use std::sync::Arc;
 
 /// Findings that are kept word for word; the rest is counted.
 const FINDINGS_MAX: usize = 16;
@@ -183,6 +185,9 @@ pub struct Sink {
     again_allowed: u64,
     /// Streams before this one are of the past.
     first: u16,
+    may_lose: bool,
+    /// The only stream carries the frames of a file, which are told by their bytes.
+    recording: Option<Arc<Recording>>,
     alarm: Option<Finding>,
 }
 
@@ -197,6 +202,8 @@ impl Sink {
             latency: Latency::default(),
             again_allowed: 0,
             first: 0,
+            may_lose: false,
+            recording: None,
             alarm: None,
         }
     }
@@ -204,7 +211,12 @@ impl Sink {
     /// So many frames may come again from now on, besides those that might before: a back-end that died with them in hand
     /// cannot know what became of them.
     pub fn allow_again(&mut self, frames: u64) {
-        self.again_allowed += frames;
+        self.again_allowed = self.again_allowed.saturating_add(frames);
+    }
+
+    /// Frames may be missing: that is counted, and no alarm.
+    pub fn allow_loss(&mut self) {
+        self.may_lose = true;
     }
 
     /// Frames of streams with lower numbers are none of its business: they were sent before.
@@ -255,9 +267,19 @@ impl Sink {
         self
     }
 
+    /// Expects the frames of a file on its only stream, again and again in their order.
+    #[must_use]
+    pub fn recorded(mut self, recording: Arc<Recording>) -> Self {
+        self.recording = Some(recording);
+        self
+    }
+
     /// Takes in what arrived. `now` is the time on the source's clock, or 0 if latency is of no interest.
     #[inline]
     pub fn take(&mut self, bytes: &[u8], now: u64) {
+        if self.recording.is_some() {
+            return self.take_recorded(bytes);
+        }
         let content = self.sample == 1 || self.tally.frames.is_multiple_of(self.sample);
         let checked = frame::check(bytes, content);
         self.tally.frames += 1;
@@ -275,6 +297,30 @@ impl Sink {
                 }
             }
             Err(damage) => self.damaged(damage, bytes.len()),
+        }
+    }
+
+    /// A frame of a file: all of its bytes are compared with those of the one that is due.
+    fn take_recorded(&mut self, bytes: &[u8]) {
+        let (Some(recording), Some((stream, gaps))) = (&self.recording, self.streams.first_mut()) else {
+            return;
+        };
+        self.tally.frames += 1;
+        self.tally.bytes += bytes.len() as u64;
+        self.tally.contents += 1;
+        let due = gaps.next();
+        let seq = match recording.frame(due) == bytes {
+            true => Some(due),
+            false => recording.number_of(bytes, due),
+        };
+        let Some(seq) = seq else {
+            self.tally.damaged += 1;
+            let arrived = bytes.len();
+            return self.note(None, What::Header { arrived });
+        };
+        let (stream, place) = (*stream, gaps.take(seq));
+        if place != Place::Next {
+            self.out_of_order(stream, seq, Some(place));
         }
     }
 
@@ -357,7 +403,12 @@ impl Sink {
         if self.tally.findings.len() < FINDINGS_MAX {
             self.tally.findings.push(finding);
         }
-        if !matches!(what, What::Foreign { .. }) {
+        let forgiven = match what {
+            What::Foreign { .. } => true,
+            What::Ahead { .. } => self.may_lose,
+            _ => false,
+        };
+        if !forgiven {
             self.alarm.get_or_insert(finding);
         }
     }

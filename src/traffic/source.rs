@@ -1,7 +1,9 @@
 //! The source of a stream: the next frame, and the next.
 
 use super::frame::{self, Header};
+use super::pcap::Recording;
 use super::sizes::Sizes;
+use std::sync::Arc;
 
 /// Makes the frames of one stream in order.
 #[derive(Debug, Clone)]
@@ -11,6 +13,8 @@ pub struct Source {
     /// The length, where all frames are alike: no division a frame.
     only: Option<usize>,
     next: u64,
+    /// Frames of a file instead of made ones: their own bytes, without a header of ours.
+    recording: Option<Arc<Recording>>,
 }
 
 impl Source {
@@ -22,7 +26,15 @@ impl Source {
             only: sizes.only(),
             sizes,
             next: 0,
+            recording: None,
         }
+    }
+
+    /// The frames of a file, again and again in their order.
+    #[must_use]
+    pub fn recorded(mut self, recording: Arc<Recording>) -> Self {
+        self.recording = Some(recording);
+        self
     }
 
     /// Bytes of the next frame.
@@ -30,6 +42,7 @@ impl Source {
     #[must_use]
     pub fn next_len(&self) -> usize {
         match self.only {
+            _ if self.recording.is_some() => self.next_recorded().len(),
             Some(size) => size,
             None => self.sizes.of(self.next),
         }
@@ -40,6 +53,11 @@ impl Source {
     #[inline]
     pub fn fill(&mut self, into: &mut [u8], stamp: u64) -> usize {
         let length = self.next_len();
+        if self.recording.is_some() {
+            into[..length].copy_from_slice(self.next_recorded());
+            self.next += 1;
+            return length;
+        }
         let header = Header {
             stream: self.stream,
             seq: self.next,
@@ -48,6 +66,12 @@ impl Source {
         frame::make(&header, &mut into[..length]);
         self.next += 1;
         length
+    }
+
+    fn next_recorded(&self) -> &[u8] {
+        self.recording
+            .as_ref()
+            .map_or(&[], |recording| recording.frame(self.next))
     }
 
     /// Frames made so far, which is the number of the next.

@@ -72,14 +72,17 @@ impl Run<'_> {
         let regime = regime(schedule).map_err(Stop::script)?;
         let modelled = self.model()?.ok_or_else(none)?.in_regime(regime);
         let read = |choice: &At<String>| Ok((modelled.step(choice).map_err(Stop::script)?, choice.span));
-        let choices = schedule.choices.iter().chain(&schedule.cycle);
+        let mut steps = modelled.steps(schedule).map_err(Stop::script)?;
+        let cycle = steps.len();
+        let around: Vec<_> = schedule.cycle.iter().map(read).collect::<Result<_>>()?;
+        steps.extend(around);
         let peer = self.peer(&modelled.names[0], span)?;
         // a model that is not connected has no sockets
         self.link_of(peer, span)?;
         Ok(Waiting::Schedule(Box::new(Scheduled {
             play: Play::new(modelled.model, self.dialect),
-            steps: choices.map(read).collect::<Result<_>>()?,
-            cycle: schedule.choices.len(),
+            steps,
+            cycle,
             next: 0,
             began: None,
             always: u32::MAX,

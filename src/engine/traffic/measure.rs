@@ -19,7 +19,8 @@ pub(in crate::engine) struct Negotiated {
     pub(in crate::engine) burst: u64,
     pub(in crate::engine) notified: bool,
     pub(in crate::engine) huge_pages: bool,
-    pub(in crate::engine) sizes: String,
+    /// What it carries, in words.
+    pub(in crate::engine) frames: String,
 }
 
 impl fmt::Display for Negotiated {

@@ -79,8 +79,8 @@ impl Run<'_> {
             .at(place)
             .expected_actual(in_words(limits), shown)
             .footer(format!(
-                "measured  {}, frames of {}",
-                measured.negotiated, measured.negotiated.sizes
+                "measured  {}, {}",
+                measured.negotiated, measured.negotiated.frames
             ));
         Err(Box::new(Stop { kind, diagnostic }))
     }

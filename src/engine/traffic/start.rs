@@ -8,19 +8,22 @@ use crate::engine::run::Run;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
 use crate::peer::sim::loan::F_RING_PACKED;
 use crate::ring::burst::{Device, Driver};
-use crate::scenario::model::{Against, Deliver, NotifyChoice};
+use crate::scenario::model::{Against, Deliver, FaultName, NotifyChoice};
 use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::cpu;
 use crate::trace::{LinkId, PeerId};
+use crate::traffic::fault::{Fault, Meddler};
 use crate::traffic::lane::{
     Arena, BURST_MAX, Bell, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane, Pace,
 };
+use crate::traffic::pcap::FILE_BYTES_MAX;
 use crate::traffic::pump::{Pump, PumpOptions, Side};
 use crate::traffic::rig::stride;
-use crate::traffic::{Sink, Sizes, Source};
+use crate::traffic::{FRAME_BYTES_MIN, Recording, Sink, Sizes, Source};
 use crate::wire::Party;
+use std::sync::Arc;
 
 /// Frames moved at a time, where nothing else is said.
 const BURST: u64 = 32;
@@ -37,6 +40,19 @@ struct Load {
     sample: u64,
     pair: u16,
     both_ways: bool,
+    may_repeat: bool,
+    may_lose: bool,
+    recording: Option<Arc<Recording>>,
+}
+
+impl Load {
+    /// In words.
+    fn frames(&self) -> String {
+        match &self.recording {
+            Some(_) => "frames of a file".to_owned(),
+            None => format!("frames of {}", self.sizes),
+        }
+    }
 }
 
 /// Whose ring it is; of a server with many connections, on which.
@@ -67,6 +83,25 @@ impl Parts {
     }
 }
 
+/// A fault by its name, for a frame of so many bytes.
+fn fault_of(name: FaultName, bytes: usize) -> Fault {
+    match name {
+        FaultName::Drop => Fault::Drop,
+        FaultName::Swap => Fault::Swap,
+        FaultName::FlipBit => Fault::Flip(bytes - 1, 0),
+        FaultName::Repeat => Fault::Repeat,
+        FaultName::Truncate => Fault::Truncate(1),
+        FaultName::Extend => Fault::Extend(1),
+        FaultName::Stale => Fault::Stale,
+        FaultName::Torn => Fault::Torn,
+        FaultName::Blank => Fault::Blank,
+        FaultName::Misdeliver => Fault::Misdeliver,
+        FaultName::WrongBuffer => Fault::WrongBuffer,
+        FaultName::StaleDescriptor => Fault::StaleDescriptor,
+        FaultName::TooLong => Fault::TooLong,
+    }
+}
+
 impl Run<'_> {
     /// Whether a `deliver` runs on threads of its own.
     pub(in crate::engine) fn is_traffic(step: &Deliver) -> bool {
@@ -82,6 +117,8 @@ impl Run<'_> {
             || step.baseline.is_some()
             || step.bind.is_some()
             || step.may_lose
+            || step.may_repeat
+            || step.pcap.is_some()
     }
 
     /// Starts the pumps of a delivery.
@@ -91,11 +128,20 @@ impl Run<'_> {
         let to = self.peer(&step.to.value, step.to.span)?;
         let mut groups = vec![self.group(from, to, &load, span)?];
         let mut negotiated = vec![self.negotiated(from, &load)];
+        let mut peers = vec![from, to];
         if let Some(Against { from, to, .. }) = &step.baseline {
             let from = self.peer(&from.value, from.span)?;
             let to = self.peer(&to.value, to.span)?;
             groups.push(self.group(from, to, &load, span)?);
             negotiated.push(self.negotiated(from, &load));
+            peers.extend([from, to]);
+        }
+        for link in peers
+            .iter()
+            .filter_map(|peer| self.peers[peer.0].link)
+            .collect::<Vec<_>>()
+        {
+            self.crowd(link);
         }
         let ends = step.duration.as_ref().map(|time| self.clock.now().plus_ms(time.ms));
         let name = step.bind.as_ref().map(|name| name.value.clone());
@@ -108,12 +154,8 @@ impl Run<'_> {
             }
         };
         let how = if load.both_ways { "both ways" } else { "to" };
-        let what = format!("{} {how} {}, frames of {}", step.from.value, step.to.value, load.sizes);
-        for peer in [from, to] {
-            if let Some(link) = self.peers[peer.0].link {
-                self.crowd(link);
-            }
-        }
+        let frames = load.frames();
+        let what = format!("{} {how} {}, {frames}", step.from.value, step.to.value);
         self.traffic.deliveries.push(Running {
             name,
             span,
@@ -136,7 +178,12 @@ impl Run<'_> {
         let number = |value: Option<&At<Num>>, default| self.number(value, default);
         let place = step.size.as_ref().map_or(span, |size| size.span);
         let bad = |error: crate::traffic::BadSize| Stop::script(Diagnostic::error(error.to_string()).at(place));
+        let recording = step.pcap.as_ref().map(|file| self.recording(file)).transpose()?;
         let sizes = match (&step.sizes, step.imix) {
+            _ if recording.is_some() => {
+                let longest = recording.as_ref().map_or(0, |recording| recording.longest());
+                Sizes::fixed(longest.max(FRAME_BYTES_MIN) as u64).map_err(bad)?
+            }
             (_, true) => Sizes::imix(),
             (Some(sizes), _) => {
                 let sizes = sizes.iter().map(|size| eval_num(size, &self.bindings));
@@ -173,7 +220,26 @@ impl Run<'_> {
             sample: number(step.verify_one_of.as_ref(), 1)?,
             pair,
             both_ways: step.both_ways,
+            may_repeat: step.may_repeat,
+            may_lose: step.may_lose,
+            recording,
         })
+    }
+
+    /// The frames of a file beside the scenario's.
+    fn recording(&self, file: &At<String>) -> Result<Arc<Recording>> {
+        let folder = self.plan.path.parent().unwrap_or_else(|| std::path::Path::new("."));
+        let path = folder.join(&file.value);
+        let wrong = |what: String| Stop::script(Diagnostic::error(format!("{}: {what}", path.display())).at(file.span));
+        let size = std::fs::metadata(&path)
+            .map_err(|error| wrong(error.to_string()))?
+            .len();
+        if size > FILE_BYTES_MAX {
+            return Err(wrong(format!("{size} bytes; {FILE_BYTES_MAX} are the most")));
+        }
+        let bytes = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
+        let recording = Recording::read(&bytes).map_err(|error| wrong(error.to_string()))?;
+        Ok(Arc::new(recording))
     }
 
     fn negotiated(&mut self, from: PeerId, load: &Load) -> Negotiated {
@@ -190,7 +256,7 @@ impl Run<'_> {
             burst: load.burst as u64,
             notified: load.notified,
             huge_pages,
-            sizes: load.sizes.to_string(),
+            frames: load.frames(),
         }
     }
 
@@ -277,7 +343,25 @@ impl Run<'_> {
     }
 
     fn sink(&self, id: u16, load: &Load) -> Sink {
-        Sink::new(&[id]).sampling(load.sample)
+        let mut sink = Sink::new(&[id]).sampling(load.sample);
+        if load.may_repeat {
+            sink.allow_again(u64::MAX);
+        }
+        if load.may_lose {
+            sink.allow_loss();
+        }
+        match &load.recording {
+            Some(recording) => sink.recorded(Arc::clone(recording)),
+            None => sink,
+        }
+    }
+
+    fn source(&self, id: u16, load: &Load) -> Source {
+        let source = Source::new(id, load.sizes.clone());
+        match &load.recording {
+            Some(recording) => source.recorded(Arc::clone(recording)),
+            None => source,
+        }
     }
 
     fn front_to_back(&mut self, parts: &mut Parts, front: PeerId, back: PeerId, load: &Load, span: Span) -> Result<()> {
@@ -305,7 +389,7 @@ impl Run<'_> {
         let port = self.device(owner, ring, span)?;
         let merges = self.negotiated(front, load).features & F_MRG_RXBUF != 0;
         let pace = Pace::new(load.packets, load.rate);
-        let source = Source::new(id, load.sizes.clone());
+        let source = self.source(id, load);
         let mut lane = DeviceSender::<Device>::new(port, source, pace, load.burst).merging(merges);
         if load.stamped {
             lane = lane.stamped();
@@ -335,7 +419,11 @@ impl Run<'_> {
                 (second, self.link_with(second, to)),
             );
             let ports = (self.device(first, out, span)?, self.device(second, back_in, span)?);
-            let lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
+            let mut lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
+            if let Some((name, at)) = self.peers[first.0.0].spec.fault {
+                let fault = fault_of(name, load.sizes.of(at));
+                lane = lane.meddling(Meddler::new(fault, at));
+            }
             parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, back_in, 1)]);
             parts.rests = self.peers[first.0.0].spec.rests;
         }
@@ -354,7 +442,7 @@ impl Run<'_> {
         span: Span,
     ) -> Result<(usize, usize)> {
         let port = self.driver(front, ring, load, span)?;
-        let source = Source::new(id, load.sizes.clone());
+        let source = self.source(id, load);
         let pace = Pace::new(load.packets, load.rate);
         let mut lane = DriverSender::<Driver>::new(port, source, pace, load.burst);
         if load.stamped {

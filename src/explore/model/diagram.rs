@@ -193,16 +193,16 @@ fn message_name(bytes: &[u8], channel: Channel, way: Way) -> String {
 }
 
 /// Columns of text to the left of the front-end's line, and between the two lines.
-const LEFT: usize = 38;
+const LEFT: usize = 44;
 const BETWEEN: usize = 34;
 
 /// As text. Each message is an arrow where it is sent, with its number; where it is read, the number comes again.
 pub fn text(rows: &[Row], names: &[String; 2], end: &str) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{:>LEFT$}   {:BETWEEN$}   {}", names[0], "", names[1]);
+    let _ = writeln!(out, "    {:>LEFT$}   {:BETWEEN$}   {}", names[0], "", names[1]);
     for (at, row) in rows.iter().enumerate() {
         if row.cycle {
-            let _ = writeln!(out, "{:>LEFT$}   {:-^BETWEEN$}", "", " from here again and again ");
+            let _ = writeln!(out, "    {:>LEFT$}   {:-^BETWEEN$}", "", " from here again and again ");
         }
         let arrow = match (&row.sends, row.side) {
             (Some((number, name)), 0) => {
@@ -217,12 +217,7 @@ pub fn text(rows: &[Row], names: &[String; 2], end: &str) -> String {
             0 => format!("{what:>LEFT$} | {arrow} |"),
             _ => format!("{:>LEFT$} | {arrow} | {what}", ""),
         };
-        let _ = writeln!(
-            out,
-            "{:>3} {}",
-            at + 1,
-            line.trim_end().get(4..).unwrap_or(line.trim_end())
-        );
+        let _ = writeln!(out, "{:>3} {}", at + 1, line.trim_end());
     }
     if !end.is_empty() {
         let _ = writeln!(out, "    => {end}");

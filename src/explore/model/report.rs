@@ -18,6 +18,9 @@ use crate::scenario::retry::{Modelled, modelled};
 /// Messages in a queue at most, where re-sends have no bound and timers fire at any time: the states would have no end.
 pub const QUEUE_BOUND: u8 = 4;
 
+/// States from which on it is said what one takes.
+const SOME_STATES: usize = 10_000;
+
 /// Explores a scenario of modelled endpoints.
 ///
 /// # Errors
@@ -108,14 +111,19 @@ fn exhaustive(plan: &Plan, modelled: &Modelled, options: &Options) -> Result<Rep
             Model::One(_) => format!("timers {}, re-sends {}", regime.name(), resends(&model)),
             Model::Two(_) => "two channels".to_owned(),
         };
+        // of a few states the table's first size is most
+        let bytes = match verdict.states {
+            SOME_STATES.. => format!("; {:.0} bytes a state", verdict.bytes_per_state),
+            _ => String::new(),
+        };
         let covered = match verdict.bounds.is_empty() {
             true => "all of them".to_owned(),
             false => format!("NOT EXHAUSTED, met {}", bound_words(&verdict.bounds, &limits)),
         };
         let _ = writeln!(
             out,
-            "  {rules}: {} states, {} transitions, {} ends ({covered}; {:.0} bytes a state)",
-            verdict.states, verdict.transitions, verdict.finished, verdict.bytes_per_state
+            "  {rules}: {} states, {} transitions, {} ends ({covered}{bytes})",
+            verdict.states, verdict.transitions, verdict.finished
         );
         if verdict.findings.is_empty() {
             out.push_str("    safe\n");

@@ -111,6 +111,12 @@ settings! {
     DisabledServed "disabled-served" Scope::Programs(Party::BackEnd, &["qemu-storage-daemon", "libvhost-user"]),
         "libvhost-user calls a queue's handler whether the queue is enabled or not; seen with qemu-storage-daemon 10.0.2",
         "A ring that is started and disabled is served like an enabled one.";
+    PackedBaseHalf "packed-base-half" Scope::Programs(Party::BackEnd, &["dpdk", "testpmd"]),
+        "DPDK 22.11 answers with the next available descriptor and its wrap counter, and leaves the other 16 bits zero",
+        "The answer to GET_VRING_BASE of a packed ring does not tell what was used.";
+    PackedStartHalf "packed-start-half" DPDK_FRONT,
+        "DPDK virtio-user sends 0x8000 for a ring that begins",
+        "SET_VRING_BASE of a packed ring does not tell what was used: as much as was available.";
     XenUnimplemented "xen-unimplemented" QEMU,
         "QEMU's mask of protocol features has the bit, its messages do not follow it",
         "XEN_MMAP is acknowledged and regions have the ordinary layout.";
@@ -130,7 +136,7 @@ settings! {
 
 impl Setting {
     /// Those that only the ring oracle asks for.
-    pub const RINGS: &'static [Self] = &[Self::DisabledServed];
+    pub const RINGS: &'static [Self] = &[Self::DisabledServed, Self::PackedBaseHalf, Self::PackedStartHalf];
 }
 
 /// Which settings are in force.

@@ -103,11 +103,20 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// A ring that is started at the indices of SET_VRING_BASE.
-    pub(super) fn start(layout: PackedLayout, indices: u32, mem: &dyn GuestAccess) -> Result<Self, RingError> {
+    /// A ring that is started at the indices of SET_VRING_BASE. If they may be half of what they should be, nothing is under
+    /// way where the half that says what was used has nothing in it.
+    pub(super) fn start(
+        layout: PackedLayout,
+        indices: u32,
+        may_be_half: bool,
+        mem: &dyn GuestAccess,
+    ) -> Result<Self, RingError> {
         layout.check(mem)?;
         let avail = Place::from_base(indices as u16);
-        let used = Place::from_base((indices >> 16) as u16);
+        let used = match (indices >> 16) as u16 {
+            0 if may_be_half => avail,
+            half => Place::from_base(half),
+        };
         Ok(Self {
             layout,
             avail,
@@ -293,6 +302,7 @@ impl Packed {
             indices: None,
             left,
             may_leave,
+            half: indices >> 16 == 0,
         });
         if left == 0 && self.was_used() {
             sink.mark(Mark::StoppedDrained);

@@ -143,6 +143,8 @@ pub enum Sight<'a> {
         left: u32,
         /// In-flight requests may be left.
         may_leave: bool,
+        /// The answer for a packed ring has nothing where it says what was used.
+        half: bool,
     },
     /// The device wrote to a ring that is stopped.
     Late {

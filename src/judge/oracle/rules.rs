@@ -157,11 +157,16 @@ pub const RULES: &[Rule] = &[
                 base,
                 left,
                 may_leave: false,
+                half,
                 ..
             } if left > 0 => Finding::new(
                 format!("every chain before the base {base} returned"),
                 format!("{left} not returned"),
-            ),
+            )
+            .map(|finding| match half {
+                true => finding.unless(Setting::PackedBaseHalf),
+                false => finding,
+            }),
             _ => None,
         },
     },

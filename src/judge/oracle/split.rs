@@ -220,6 +220,7 @@ impl Split {
                 indices: now,
                 left,
                 may_leave,
+                half: false,
             });
             if left == 0 && self.unknown == 0 && self.was_used {
                 sink.mark(Mark::StoppedDrained);

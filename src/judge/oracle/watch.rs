@@ -10,7 +10,7 @@ use super::split::Split;
 use super::{Found, Ground, Sink, Terms};
 use crate::judge::monitor::look::{Facts, RingFacts, SETTLED_REPLIES};
 use crate::judge::monitor::states::Postcopy;
-use crate::judge::monitor::{Enable, Run};
+use crate::judge::monitor::{Enable, Run, Setting};
 use crate::memory::{DirtyLog, GuestAccess, LOG_PAGE_BYTES, MemRegionDesc, MemoryError, RegionTable};
 use crate::ring::SplitLayout;
 use crate::sys::clock::Moment;
@@ -270,7 +270,7 @@ impl Watch {
         let was_stopped = self.rings.remove(&index).is_some_and(|ring| ring.is_stopped);
         if self.rings.len() < RINGS_MAX
             && !self.swapped.contains(&index)
-            && let Some(ring) = Ring::start(state, facts, &self.memory, now)
+            && let Some(ring) = Ring::start(state, facts, self.terms, &self.memory, now)
         {
             marks.insert(match ring.kind {
                 Kind::Split(_) => Mark::SplitRing,
@@ -383,12 +383,15 @@ impl Settled {
 
 impl Ring {
     /// None if the ring is not configured or does not lie in memory.
-    fn start(state: &RingFacts, facts: &Facts, memory: &RegionTable, now: Moment) -> Option<Self> {
+    fn start(state: &RingFacts, facts: &Facts, terms: Terms, memory: &RegionTable, now: Moment) -> Option<Self> {
         let address = state.address?;
         let base = state.base.unwrap_or(0);
         let kind = match place(&address, state, facts, memory)? {
             Place::Split(layout) => Kind::Split(Split::start(layout, base as u16, memory).ok()?),
-            Place::Packed(layout) => Kind::Packed(Packed::start(layout, base, memory).ok()?),
+            Place::Packed(layout) => {
+                let may_be_half = terms.profile.puts_up_with(Setting::PackedStartHalf);
+                Kind::Packed(Packed::start(layout, base, may_be_half, memory).ok()?)
+            }
         };
         Some(Self {
             kind,

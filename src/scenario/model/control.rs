@@ -39,6 +39,9 @@ pub struct Schedule {
     /// ends the run.
     #[serde(default)]
     pub choices: Vec<At<String>>,
+    /// The same as letters, as in the tokens of `vuh explore`: `sSrR`, capitals for the back-end. Instead of `choices`.
+    #[serde(default)]
+    pub letters: Option<At<String>>,
     /// Steps after them that lead back to where they began: once around a run without end.
     #[serde(default)]
     pub cycle: Vec<At<String>>,

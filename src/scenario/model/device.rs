@@ -131,6 +131,9 @@ pub struct Deliver {
     /// The simple Internet mix of 64, 570 and 1518 bytes.
     #[serde(default)]
     pub imix: bool,
+    /// A pcap file, by its path from this file's folder, whose frames are sent again and again; each is told by its own bytes.
+    #[serde(default)]
+    pub pcap: Option<At<String>>,
     /// Frames of a second stream go the other way at the same time.
     #[serde(default)]
     pub both_ways: bool,
@@ -143,6 +146,9 @@ pub struct Deliver {
     /// Frames may be lost on the way (a ring that is disabled may throw them away), and are counted.
     #[serde(default)]
     pub may_lose: bool,
+    /// Frames may come again: a back-end that was killed with some in hand cannot know what became of them. They are counted.
+    #[serde(default)]
+    pub may_repeat: bool,
     /// `false`: goes on while other steps do, until `await` has seen its end.
     #[serde(default)]
     pub wait: Option<At<bool>>,

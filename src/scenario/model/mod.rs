@@ -219,7 +219,7 @@ pub enum Step {
     /// Writes guest memory of a simulated peer.
     Write(WriteStep),
     /// Sends frames through shared memory and checks that they arrive.
-    Deliver(Deliver),
+    Deliver(Box<Deliver>),
     /// A block request through shared memory.
     Blk(Blk),
     /// Waits for a request that was submitted with `wait: false`.

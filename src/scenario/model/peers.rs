@@ -57,6 +57,9 @@ pub struct PeerDecl {
     /// could be.
     #[serde(default)]
     pub slowed_percent: Option<At<Num>>,
+    /// Simulated back-end that sends frames on or back: what it does wrong with one of them.
+    #[serde(default)]
+    pub delivery_fault: Option<DeliveryFault>,
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
@@ -99,6 +102,49 @@ pub struct PeerDecl {
     /// How the process must end. Default: alive until the harness stops it, then a clean end.
     #[serde(default)]
     pub exit: Option<ExitRule>,
+}
+
+/// A fault of a back-end, put in to show that it is seen.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryFault {
+    /// What it does.
+    pub what: At<FaultName>,
+    /// To which frame that passes through it, from 0; default 1000.
+    #[serde(default)]
+    pub at: Option<At<Num>>,
+}
+
+/// Faults of a back-end that sends frames on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultName {
+    /// The frame is lost.
+    Drop,
+    /// It comes after the next one.
+    Swap,
+    /// One bit of its last byte is turned over.
+    FlipBit,
+    /// It comes twice.
+    Repeat,
+    /// Its last byte is missing.
+    Truncate,
+    /// A byte follows it.
+    Extend,
+    /// The frame before comes again in its place.
+    Stale,
+    /// Its end is that of the frame before.
+    Torn,
+    /// It is all zeroes.
+    Blank,
+    /// A frame of another stream comes in its place.
+    Misdeliver,
+    /// Another buffer is returned than the one that was written.
+    WrongBuffer,
+    /// A buffer is returned that was returned before.
+    StaleDescriptor,
+    /// More bytes are said to be written than there is room for.
+    TooLong,
 }
 
 /// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.

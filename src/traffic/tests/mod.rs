@@ -233,3 +233,46 @@ proptest! {
         prop_assert_eq!(frame::check(&bytes, false), Ok(header));
     }
 }
+
+#[test]
+fn frames_of_a_file_are_told_by_their_bytes() {
+    // Broken: recorded frames that are lost, doubled or changed on the way go unseen.
+    let frames: Vec<Vec<u8>> = (0..5u8).map(|at| vec![at; 60 + usize::from(at)]).collect();
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 0xffff, 1] {
+        file.extend(word.to_le_bytes());
+    }
+    for frame in &frames {
+        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(frame);
+    }
+    let recording = std::sync::Arc::new(Recording::read(&file).unwrap());
+    let mut source = Source::new(1, Sizes::fixed(64).unwrap()).recorded(recording.clone());
+    let mut buffer = vec![0; 100];
+    let sent: Vec<Vec<u8>> = (0..12)
+        .map(|_| {
+            let length = source.fill(&mut buffer, 0);
+            buffer[..length].to_vec()
+        })
+        .collect();
+    assert_eq!((&sent[0], &sent[7]), (&frames[0], &frames[2]));
+    let told = |order: &[usize]| {
+        let mut sink = Sink::new(&[1]).recorded(recording.clone());
+        order.iter().for_each(|at| sink.take(&sent[*at], 0));
+        sink.tally(&[(1, 12)])
+    };
+    let all: Vec<usize> = (0..12).collect();
+    assert!(told(&all).is_clean());
+    let without: Vec<usize> = all.iter().copied().filter(|at| *at != 6).collect();
+    assert_eq!(told(&without).faults_in_words(), "1 lost");
+    assert_eq!(
+        told(&[0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).faults_in_words(),
+        "1 duplicate"
+    );
+    let mut sink = Sink::new(&[1]).recorded(recording.clone());
+    sink.take(&sent[0], 0);
+    sink.take(&[9; 61], 0);
+    assert_eq!(sink.tally(&[(1, 2)]).faults_in_words(), "1 lost, 1 damaged");
+}

@@ -3,6 +3,7 @@
 
 mod live;
 mod naive;
+mod page;
 
 use super::*;
 use crate::peer::sim::retry::channels::CASES;

@@ -76,7 +76,45 @@ fn rules_are_named_and_sourced() {
 /// Broken: a setting excuses nothing, or is not needed.
 #[test]
 fn each_setting_excuses_its_difference() {
-    assert_eq!(Setting::RINGS, [Setting::DisabledServed]);
+    assert_eq!(
+        Setting::RINGS,
+        [
+            Setting::DisabledServed,
+            Setting::PackedBaseHalf,
+            Setting::PackedStartHalf
+        ]
+    );
+    let dpdk = Profile::practice().program(Party::BackEnd, "dpdk");
+    for (profile, broken) in [(Profile::practice(), vec!["stopped-undrained"]), (dpdk, vec![])] {
+        let mut rig = Rig::packed();
+        rig.set_terms(Terms {
+            profile,
+            ..Terms::default()
+        });
+        rig.offer_packed(0, &[(DATA, 1, 0)]);
+        rig.give_packed(0, 0, 1);
+        rig.look();
+        rig.stop(0x8001);
+        assert_eq!(rig.broken(), broken);
+        assert_eq!(rig.oracle.excused().count(), 1 - broken.len());
+    }
+    // a ring that begins in the middle, as it would if the other half were meant: nothing is known of what is under way
+    let dpdk = Profile::practice().program(Party::FrontEnd, "dpdk");
+    for (profile, judged) in [(Profile::practice(), false), (dpdk, true)] {
+        let mut rig = Rig::connected(FEATURES & !LOG_ALL | PACKED);
+        rig.set_terms(Terms {
+            profile,
+            is_paced: true,
+            driver_is_ours: true,
+            ..Terms::default()
+        });
+        rig.start(0x8000, 0);
+        rig.say("front SET_VRING_ENABLE index=0 num=1");
+        rig.settle();
+        rig.offer_packed(0, &[(DATA, 1, 0)]);
+        rig.look();
+        assert_eq!(rig.oracle.marks().contains(&Mark::ChainJudged), judged);
+    }
     for (profile, broken) in [
         (Profile::practice(), vec!["served-while-disabled"]),
         (
