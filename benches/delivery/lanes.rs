@@ -14,8 +14,6 @@ use super::Rings;
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
-/// num_buffers of a header, behind two bytes that are zero.
-const ONE_BUFFER: u32 = 1 << 16;
 
 /// One ring, with what it sends or how it verifies.
 pub(super) struct Lane<R> {
@@ -29,7 +27,7 @@ pub(super) struct Lane<R> {
 
 enum Work {
     Source(Source),
-    Sink(Sink),
+    Sink(Box<Sink>),
 }
 
 /// What either side can do with its rings.
@@ -132,7 +130,7 @@ pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
     let mut transmit = driver(&front.rings[1]);
     transmit.refuse_calls();
     Rings {
-        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Sink::new(&[1]))),
+        receive: lane(receive, &reach, (at, stride, 0), Work::Sink(Box::new(Sink::new(&[1])))),
         transmit: lane(
             transmit,
             &reach,
@@ -152,7 +150,7 @@ pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, by
     let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
     Rings {
         transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source)),
-        receive: lane(device(&rings[1]), reach, (0, 0, 0), Work::Sink(Sink::new(&[0]))),
+        receive: lane(device(&rings[1]), reach, (0, 0, 0), Work::Sink(Box::new(Sink::new(&[0])))),
     }
 }
 

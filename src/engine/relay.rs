@@ -35,7 +35,7 @@ impl Run<'_> {
                 // what is on a link moves when it is chosen
                 if moved {
                     continue;
-}
+                }
                 return;
             }
             for link in 0..self.links.len() {

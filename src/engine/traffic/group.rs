@@ -177,43 +177,13 @@ impl<'a> AtHome<'a> {
 
     /// Lends them again, as they are now.
     pub(super) fn lend(mut self, sim: &mut Sim) {
-        home.each(|loan, lane| {
+        self.each(|loan, lane| {
             match &mut *sim {
-                Sim::Front(front) => {
-                    // where the ring goes on, should another back-end take it over: behind all that this one has returned
-                    let settled = settle(lane);
-                    if let Some(port) = driver_port(lane) {
-                        front.note_used(loan.ring, port.ring.used_base());
-                    }
-                    return settled.err();
-                }
+                Sim::Front(front) => lend_driver(front, loan, lane),
                 other => {
-                    if let Some(back) = other.back_on(loan.link)
-                        && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
-                    {
-                        back.note_base(loan.ring, port.ring.base());
-                    }
-                }
-            }
-            None
-                }
-                Sim::None => {}
-            }
-        home.each(|loan, lane| {
-            match &mut *sim {
-                Sim::Front(front) => {
-                    // where the ring goes on, should another back-end take it over: behind all that this one has returned
-                    let settled = settle(lane);
-                    if let Some(port) = driver_port(lane) {
-                        front.note_used(loan.ring, port.ring.used_base());
-                    }
-                    return settled.err();
-                }
-                other => {
-                    if let Some(back) = other.back_on(loan.link)
-                        && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
-                    {
-                        back.note_base(loan.ring, port.ring.base());
+                    if let Some(port) = device_port(lane, loan.port) {
+                        // who is gone has no rings
+                        *port = other.back_on(loan.link).and_then(|back| lend_device(back, loan.ring));
                     }
                 }
             }
