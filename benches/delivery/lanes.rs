@@ -14,6 +14,8 @@ use super::Rings;
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
+/// num_buffers of a header, behind two bytes that are zero.
+const ONE_BUFFER: u32 = 1 << 16;
 
 /// One ring, with what it sends or how it verifies.
 pub(super) struct Lane<R> {
@@ -150,7 +152,12 @@ pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, by
     let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
     Rings {
         transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source)),
-        receive: lane(device(&rings[1]), reach, (0, 0, 0), Work::Sink(Box::new(Sink::new(&[0])))),
+        receive: lane(
+            device(&rings[1]),
+            reach,
+            (0, 0, 0),
+            Work::Sink(Box::new(Sink::new(&[0]))),
+        ),
     }
 }
 
@@ -264,14 +271,18 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         match work {
             Work::Source(source) => {
                 for chain in chains.iter() {
-                    let len = source.fill(&mut scratch[HEADER..], 0) + HEADER;
-                    scratch[10] = 1;
-                    let room = chain
-                        .writable
-                        .first()
-                        .map_or(0, |place| place.copy_in(0, &scratch[..len]));
-                    assert_eq!(room, len, "a frame fits into one buffer");
-                    ring.give(chain.ticket, len as u32);
+                    let len = source.fill(scratch, 0);
+                    let place = chain.writable.first().expect("a receive buffer");
+                    // what stands there already is not written: its cache line stays with both
+                    if place.get_u64(0) != Some(0) {
+                        place.set_u64(0, 0);
+                    }
+                    if place.get_u32(8) != Some(ONE_BUFFER) {
+                        place.set_u32(8, ONE_BUFFER);
+                    }
+                    let fitted = place.copy_in(HEADER, &scratch[..len]);
+                    assert_eq!(fitted, len, "a frame fits into one buffer");
+                    ring.give(chain.ticket, (HEADER + len) as u32);
                 }
             }
             Work::Sink(sink) => {
