@@ -1,6 +1,9 @@
-//! The moves of `publish.rs` in every interleaving, and with every reordering the memory model allows, by `loom`. The models
+//! The moves of `src/ring/burst/publish.rs` in every interleaving, and with every reordering the memory model allows, by `loom`. The models
 //! call the functions the rings call; only the atomics are loom's. Each has a twin with the ordering taken away, which has to
-//! fail: a model that cannot is worth nothing.
+//! fail: a model that cannot is worth nothing. They are a program of their own: loom's coroutines handle SIGSEGV and SIGBUS, and
+//! exchange the panic hook, for the whole process.
+
+#![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,10 +11,13 @@ use std::sync::atomic::Ordering;
 use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
 use loom::thread;
 
-use crate::ring::packed::Position;
-use crate::ring::split::event_passed;
+use vhost_user_harness::ring::packed::Position;
+use vhost_user_harness::ring::split::event_passed;
 
-use super::super::publish::{Shared, consume, publish, published_then_wish, wish_then_look};
+#[path = "../src/ring/burst/publish.rs"]
+mod publish;
+
+use publish::{Shared, consume, publish, published_then_wish, wish_then_look};
 
 impl Shared<u16> for AtomicU16 {
     fn load(&self, order: Ordering) -> u16 {
@@ -33,7 +39,7 @@ impl Shared<u64> for AtomicU64 {
     }
 }
 
-/// A word of which nothing is published or consumed: what the rings would be without `publish.rs`.
+/// A word of which nothing is published or consumed: what the rings would be without `src/ring/burst/publish.rs`.
 struct Careless<A>(A);
 
 impl Shared<u16> for Careless<AtomicU16> {
