@@ -273,6 +273,9 @@ fn run(shared: &Shared, mut edges: Edges, options: PumpOptions, clock: Clock) {
         }
         if side.trouble.is_some() || side.rests {
             // nothing moves before somebody has seen to it
+            if side.trouble.is_some() {
+                let _ = signal_event(shared.notice.as_fd());
+            }
             drop(side);
             if edges.wait(None).is_err() {
                 return;

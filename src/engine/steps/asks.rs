@@ -73,8 +73,30 @@ impl Run<'_> {
             Sim::Back(back) => back.is_asking(),
             Sim::Server(_) | Sim::None => false,
         };
+        if asking {
+            let waits_for = self.front_waits_for(peer);
+            self.check_front_gone(peer, span, &waits_for)?;
+            self.check_channel_gone(peer, span, &waits_for)?;
+        }
         // what is still to be sent has not been asked
         Ok(!asking && self.peers[peer.0].blocked.is_empty())
+    }
+
+    /// Fails a back-end's wait for an answer on the channel, if the front-end has closed it.
+    fn check_channel_gone(&mut self, peer: PeerId, span: Span, waits_for: &str) -> Result<()> {
+        let (Some(link), Party::BackEnd) = (self.peers[peer.0].link, self.peers[peer.0].spec.party) else {
+            return Ok(());
+        };
+        let socket = self.links[link.0].socket_ref(Channel::Backend);
+        // what it said before it closed may be under way still
+        if socket.front.is_open() || !socket.back.is_open() || socket.under_way(Party::FrontEnd).len() > 0 {
+            return Ok(());
+        }
+        let front = &self.peers[self.links[link.0].front.0].spec.name;
+        let diagnostic = Diagnostic::error("the channel is gone before what was expected came")
+            .at(span)
+            .expected_actual(waits_for, format!("`{front}` closed it"));
+        Err(Stop::wrong(diagnostic))
     }
 
     /// Fails if a simulated peer cannot go on and no step waits for it, which would say so.

@@ -152,42 +152,52 @@ impl<'a> AtHome<'a> {
             }
         }
         let mut home = Self { stations, peer };
-        home.each(|loan, lane| match &mut *sim {
-            Sim::Front(front) => {
-                if let Some(port) = driver_port(lane) {
-                    front.note_used(loan.ring, port.ring.used_base());
+        home.each(|loan, lane| {
+            match &mut *sim {
+                Sim::Front(front) => {
+                    // where the ring goes on, should another back-end take it over: behind all that this one has returned
+                    let settled = settle(lane);
+                    if let Some(port) = driver_port(lane) {
+                        front.note_used(loan.ring, port.ring.used_base());
+                    }
+                    return settled.err();
                 }
-            }
-            other => {
-                if let Some(back) = other.back_on(loan.link)
-                    && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
-                {
-                    back.note_base(loan.ring, port.ring.base());
+                other => {
+                    if let Some(back) = other.back_on(loan.link)
+                        && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
+                    {
+                        back.note_base(loan.ring, port.ring.base());
+                    }
                 }
-            }
+            };
+            None
         });
         home
     }
 
     /// Lends them again, as they are now.
     pub(super) fn lend(mut self, sim: &mut Sim) {
-        self.each(|loan, lane| match &mut *sim {
-            Sim::Front(front) => lend_driver(front, loan, lane),
-            other => {
-                if let Some(port) = device_port(lane, loan.port) {
-                    // who is gone has no rings
-                    *port = other.back_on(loan.link).and_then(|back| lend_device(back, loan.ring));
+        self.each(|loan, lane| {
+            match &mut *sim {
+                Sim::Front(front) => lend_driver(front, loan, lane),
+                other => {
+                    if let Some(port) = device_port(lane, loan.port) {
+                        // who is gone has no rings
+                        *port = other.back_on(loan.link).and_then(|back| lend_device(back, loan.ring));
+                    }
                 }
             }
+            None
         });
     }
 
-    fn each(&mut self, mut act: impl FnMut(OnLoan, &mut dyn Lane)) {
+    fn each(&mut self, mut act: impl FnMut(OnLoan, &mut dyn Lane) -> Option<Trouble>) {
         let peer = self.peer;
         for (side, loans) in &mut self.stations {
             for loan in loans.iter().filter(|loan| loan.peer == peer) {
-                if let Some(lane) = side.lanes.get_mut(loan.lane) {
-                    act(*loan, lane.as_mut());
+                let trouble = side.lanes.get_mut(loan.lane).and_then(|lane| act(*loan, lane.as_mut()));
+                if let Some(trouble) = trouble {
+                    side.trouble.get_or_insert(trouble);
                 }
             }
         }
@@ -253,6 +263,17 @@ pub(super) fn device_port(lane: &mut dyn Lane, which: usize) -> Option<&mut Opti
     }
     any.downcast_mut::<Forward<Device>>()
         .map(|lane| if which == 0 { &mut lane.from } else { &mut lane.to })
+}
+
+fn settle(lane: &mut dyn Lane) -> Result<(), Trouble> {
+    let any = lane.as_any();
+    if let Some(lane) = any.downcast_mut::<DriverSender<Driver>>() {
+        return lane.settle();
+    }
+    match any.downcast_mut::<DriverReceiver<Driver>>() {
+        Some(lane) => lane.settle(),
+        None => Ok(()),
+    }
 }
 
 fn stop_source(lane: &mut dyn Lane) {

@@ -80,6 +80,9 @@ pub struct BackendArgs {
     /// Serve one connection after the other, for ever; not with a connected `--fd`.
     #[arg(long)]
     pub forever: bool,
+    /// Announce a shared object on the back-end channel before each turn of a ring, and wait for the answer.
+    #[arg(long)]
+    pub asks: bool,
     /// blk: the disk's file; its length, rounded down to whole sectors, is the capacity.
     #[arg(long, value_name = "FILE", conflicts_with = "capacity")]
     pub image: Option<PathBuf>,
@@ -140,6 +143,9 @@ pub struct FrontendArgs {
     /// blk: use only the first N sectors of the disk (default: the capacity it announces).
     #[arg(long, value_name = "N")]
     pub sectors: Option<u64>,
+    /// Pass a back-end channel and serve it in a thread.
+    #[arg(long)]
+    pub channel: bool,
     /// net: what is waited for.
     #[arg(long, value_enum, default_value_t)]
     pub expect: Expect,

@@ -35,6 +35,8 @@ enum Product {
 pub struct Backend {
     product: Product,
     queues: u16,
+    /// Its worker asks on the channel.
+    asks: bool,
     meeting: Meeting,
     forever: bool,
 }
@@ -48,6 +50,7 @@ impl Backend {
         Ok(Self {
             product: Product::new(args)?,
             queues: args.queues,
+            asks: args.asks,
             meeting: Meeting::new(args)?,
             forever: args.forever,
         })
@@ -71,16 +74,19 @@ impl Backend {
     }
 
     fn serve(&mut self) -> Result<(), ReferenceError> {
-        serve_one(&self.product, self.queues, &mut self.meeting)
+        serve_one(&self.product, self.queues, self.asks, &mut self.meeting)
     }
 }
 
 /// A new device and a new daemon for each connection: the daemon remembers an owner.
-fn serve_one(product: &Product, queues: u16, meeting: &mut Meeting) -> Result<(), ReferenceError> {
+fn serve_one(product: &Product, queues: u16, asks: bool, meeting: &mut Meeting) -> Result<(), ReferenceError> {
     let memory = GuestMemoryAtomic::new(Memory::new());
     let faults = Arc::new(FaultSlot::default());
-    let device = Device::new(product.model(queues), memory.clone(), Arc::clone(&faults))
+    let mut device = Device::new(product.model(queues), memory.clone(), Arc::clone(&faults))
         .map_err(ReferenceError::system("eventfd"))?;
+    if asks {
+        device.ask();
+    }
     let (resume_fd, resume_token) = device.resume_event();
     let mut daemon = VhostUserDaemon::new("reference-back-end".to_owned(), Arc::new(RwLock::new(device)), memory)
         .map_err(daemon_error)?;

@@ -17,6 +17,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::channel::Questions;
 use super::error::Fault;
 
 /// The largest ring the back-end accepts.
@@ -106,8 +107,10 @@ pub(super) struct Device {
     faults: Arc<FaultSlot>,
     /// Wakes the worker when a ring had more work than one event may do.
     resume: EventFd,
-    /// Kept open, so that the front-end does not see its back-end channel close; nothing is sent on it.
+    /// Kept open, so that the front-end does not see its back-end channel close.
     channel: Option<Backend>,
+    /// What the worker asks on it, if it does.
+    questions: Option<Questions>,
     /// The daemon gives these descriptors away to its epoll and never closes them.
     exit_fds: Mutex<Vec<RawFd>>,
 }
@@ -122,8 +125,14 @@ impl Device {
             faults,
             resume,
             channel: None,
+            questions: None,
             exit_fds: Mutex::new(Vec::new()),
         })
+    }
+
+    /// The worker asks on the channel.
+    pub(super) fn ask(&mut self) {
+        self.questions = Some(Questions::default());
     }
 
     /// The descriptor and the token to register with the daemon's epoll.
@@ -133,6 +142,11 @@ impl Device {
     }
 
     fn work(&mut self, ring: usize, vrings: &[Vring]) -> Result<(), Fault> {
+        if let (Some(questions), Some(channel)) = (&mut self.questions, &self.channel) {
+            questions
+                .ask(channel)
+                .map_err(|source| Fault::Question { ring, source })?;
+        }
         let memory = self.memory.memory();
         for _ in 0..PASSES_MAX {
             if !self.model.pass(ring, vrings, &memory)? {
@@ -181,7 +195,11 @@ impl VhostUserBackendMut for Device {
     /// What vhost-user-backend 0.24 serves from end to end. It does not serve STATUS, INFLIGHT_SHMFD and NET_MTU at all;
     /// PAGEFAULT is not compiled in; DEVICE_STATE, SHMEM and SHARED_OBJECT would need a device that has something to say.
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::MQ
+        let asks = match self.questions {
+            Some(_) => VhostUserProtocolFeatures::SHARED_OBJECT,
+            None => VhostUserProtocolFeatures::empty(),
+        };
+        asks | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::LOG_SHMFD
             | VhostUserProtocolFeatures::REPLY_ACK
             | VhostUserProtocolFeatures::BACKEND_REQ

@@ -130,6 +130,14 @@ pub enum Fault {
         /// The rule and the facts.
         what: String,
     },
+    /// A question on the back-end channel was refused, or could not be asked.
+    #[error("ring {ring}: back-end channel: {source}")]
+    Question {
+        /// The ring.
+        ring: usize,
+        /// The refusal.
+        source: io::Error,
+    },
     /// The call eventfd cannot be written, or another event cannot be used.
     #[error("ring {ring}: call: {source}")]
     Call {

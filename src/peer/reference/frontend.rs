@@ -91,6 +91,7 @@ fn wish(args: &FrontendArgs) -> Wish {
         features: 0,
         config_bytes: 0,
         ask_queue_num: true,
+        channel: args.channel,
         timeout: Duration::from_millis(args.timeout_ms),
     };
     match args.device {

@@ -10,6 +10,7 @@ use clap::Parser;
 pub mod args;
 pub mod backend;
 mod blk;
+mod channel;
 mod device;
 mod disk;
 mod driver_ring;

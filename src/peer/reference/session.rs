@@ -17,6 +17,7 @@ use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRE
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 
+use super::channel::Channel;
 use super::driver_ring::DriverRing;
 use super::error::ReferenceError;
 use super::guest::Guest;
@@ -37,6 +38,8 @@ pub(super) struct Wish {
     pub(super) config_bytes: u32,
     /// Whether the back-end is asked how many rings it has.
     pub(super) ask_queue_num: bool,
+    /// Whether it passes a back-end channel.
+    pub(super) channel: bool,
     /// The longest wait for an answer or a completion.
     pub(super) timeout: Duration,
 }
@@ -54,6 +57,8 @@ pub(super) struct Progress {
 pub(super) struct Session {
     // Field order: the watchdog ends first.
     watchdog: Watchdog,
+    /// Kept, so that it is served.
+    channel: Option<Channel>,
     frontend: Frontend,
     stream: UnixStream,
     /// The rings' calls and the end of the connection.
@@ -80,6 +85,7 @@ impl Session {
         let (watched, spoken) = (duplicate()?, duplicate()?);
         let mut session = Self {
             watchdog: Watchdog::new(watched, wish.timeout).map_err(ReferenceError::system("thread"))?,
+            channel: None,
             frontend: Frontend::from_stream(spoken, wish.rings as u64),
             stream,
             events: Epoll::new().map_err(ReferenceError::system("epoll"))?,
@@ -183,8 +189,11 @@ impl Session {
         }
         if offered & protocol_bit != 0 {
             let protocol = self.request("GET_PROTOCOL_FEATURES", |frontend| frontend.get_protocol_features())?;
-            self.protocol =
-                protocol & (Protocol::MQ | Protocol::REPLY_ACK | Protocol::CONFIG | Protocol::CONFIGURE_MEM_SLOTS);
+            let mut known = Protocol::MQ | Protocol::REPLY_ACK | Protocol::CONFIG | Protocol::CONFIGURE_MEM_SLOTS;
+            if wish.channel {
+                known |= Protocol::BACKEND_REQ | Protocol::BACKEND_SEND_FD | Protocol::SHARED_OBJECT | Protocol::SHMEM;
+            }
+            self.protocol = protocol & known;
             let taken = self.protocol;
             self.request("SET_PROTOCOL_FEATURES", |frontend| {
                 frontend.set_protocol_features(taken)
@@ -217,7 +226,20 @@ impl Session {
                 | 1 << VIRTIO_RING_F_INDIRECT_DESC
                 | protocol_bit);
         let features = self.features;
-        self.request("SET_FEATURES", |frontend| frontend.set_features(features))
+        self.request("SET_FEATURES", |frontend| frontend.set_features(features))?;
+        self.pass_channel()
+    }
+
+    fn pass_channel(&mut self) -> Result<(), ReferenceError> {
+        if !self.protocol.contains(Protocol::BACKEND_REQ) {
+            return Ok(());
+        }
+        let reply_ack = self.protocol.contains(Protocol::REPLY_ACK);
+        let channel = Channel::serve(reply_ack).map_err(ReferenceError::system("back-end channel"))?;
+        let passed = self.channel.insert(channel).passed().to_owned();
+        self.request("SET_BACKEND_REQ_FD", |frontend| {
+            frontend.set_backend_request_fd(&passed)
+        })
     }
 
     fn share_memory(&mut self) -> Result<(), ReferenceError> {

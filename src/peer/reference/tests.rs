@@ -163,6 +163,7 @@ fn net_session(socket: &str, timeout_ms: u64) -> Session {
         features: load_net::FEATURES,
         config_bytes: load_net::CONFIG_BYTES,
         ask_queue_num: true,
+        channel: false,
         timeout: Duration::from_millis(timeout_ms),
     };
     Session::start(UnixStream::connect(socket).unwrap(), wish).unwrap()

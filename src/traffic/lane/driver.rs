@@ -120,6 +120,17 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.limit = Some(self.pace.limit.unwrap_or_default() + frames);
     }
 
+    /// Takes back all buffers that the device has returned by now, and sends nothing.
+    pub fn settle(&mut self) -> Result<(), Trouble> {
+        // once around the ring at most
+        for _ in 0..=self.port.ring.size() {
+            if self.reap()? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Its ring and buffers, all of which have come back.
     #[must_use]
     pub fn into_port(self) -> DriverPort<R> {
@@ -311,6 +322,19 @@ impl<R: DriverRing> DriverReceiver<R> {
                 most: self.port.ring.size(),
             }),
         }
+    }
+}
+
+impl<R: DriverRing + std::fmt::Debug + Send + 'static> DriverReceiver<R> {
+    /// Takes in all frames that the device has written by now.
+    pub fn settle(&mut self) -> Result<(), Trouble> {
+        // once around the ring at most
+        for _ in 0..=self.port.ring.size() {
+            if self.step(0)? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
