@@ -12,7 +12,9 @@ use crate::explore::model::page;
 use crate::explore::{self, Found, Options, Regime, Report, Resends, Search};
 use crate::report::Console;
 use crate::report::console::ColorChoice;
+use crate::scenario::scalar::Duration;
 use crate::suite::environment::{self, Options as EnvironmentOptions, REQUIRE_VARIABLE};
+use crate::suite::schedule::{JOBS_MAX, default_jobs};
 use crate::sys::signal;
 
 /// Options of `vuh explore`.
@@ -21,9 +23,9 @@ use crate::sys::signal;
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// How schedules are chosen
-    #[arg(long, value_enum, default_value_t = SearchArg::Exhaustive)]
-    search: SearchArg,
+    /// How schedules are chosen [default: exhaustive for modelled endpoints, random for real programs]
+    #[arg(long, value_enum)]
+    search: Option<SearchArg>,
     /// Schedules to try
     #[arg(long, value_name = "N", default_value_t = 200)]
     schedules: u64,
@@ -33,6 +35,21 @@ pub(super) struct Args {
     /// Choices of a schedule, at most
     #[arg(long, value_name = "N")]
     depth: Option<u32>,
+    /// Real programs: points at which priorities change (pct; 3), or pairs of events turned round in one schedule (exhaustive; 2)
+    #[arg(long, value_name = "N")]
+    bound: Option<u32>,
+    /// Real programs: kill one of them at some moment; whoever is left must not fall
+    #[arg(long)]
+    kill: bool,
+    /// Real programs: stop threads as well where they are told of something else than a kick, a call or an error
+    #[arg(long)]
+    every_wake: bool,
+    /// Real programs: schedules to run at the same time [default: the number of CPUs]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX as i64))]
+    jobs: Option<u16>,
+    /// Replace each scenario's own time limit, as in '500 ms' or '20 s'
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Duration>,
     /// Re-sends of a modelled endpoint: a number, or 'unbounded'
     #[arg(long, value_name = "N")]
     resends: Option<Resends>,
@@ -100,14 +117,19 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     if args.table {
         return table(args, out);
     }
-    if args.schedule.is_none() && matches!(args.search, SearchArg::Replay) {
+    if args.schedule.is_none() && matches!(args.search, Some(SearchArg::Replay)) {
         return Err(usage("--search replay needs --schedule TOKEN").into());
     }
     let options = Options {
         search: match args.schedule {
             Some(_) => Search::Replay,
-            None => args.search.into(),
+            None => args.search.map_or(Search::Exhaustive, Search::from),
         },
+        live: args.search.map_or(Search::Random, Search::from),
+        bound: args.bound,
+        kill: args.kill,
+        every_wake: args.every_wake,
+        jobs: args.jobs.unwrap_or_else(|| u16::try_from(default_jobs()).unwrap_or(1)),
         schedules: args.schedules,
         seed: args.seed,
         depth: args.depth,
@@ -118,16 +140,20 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         reduce: args.reduce,
         symmetry: args.symmetry,
     };
-    let around = EnvironmentOptions {
+    let mut around = EnvironmentOptions {
         frontend: args.frontend.clone(),
         backend: args.backend.clone(),
         set: args.selection.settings(),
         peers: args.peers.clone(),
+        timeout_ms: args.timeout.map(|limit| limit.ms),
         require: std::env::var(REQUIRE_VARIABLE).unwrap_or_default(),
         ..EnvironmentOptions::default()
     };
-    let environment = environment::environment(&around, binary()?)?;
+    // before any scenario is read, so that a wrong peer is said first
+    environment::environment(&around, binary()?)?;
     let chosen = args.selection.load()?;
+    around.root.clone_from(&chosen.root);
+    let environment = environment::environment(&around, binary()?)?;
     if args.output.is_some() && chosen.plans.len() > 1 {
         return Err(usage("-o takes what is found in one scenario; several were chosen").into());
     }

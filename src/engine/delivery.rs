@@ -17,26 +17,35 @@ use crate::wire::{Channel, Message, Party, id};
 impl Run<'_> {
     /// Passes on the oldest item from a party that may go. True if something moved.
     pub(super) fn deliver_next(&mut self, link: LinkId, channel: Channel, from: Party) -> bool {
+        match self.next_parcel(link, channel, from) {
+            None => false,
+            Some((place, Fate::Dropped)) => {
+                self.links[link.0].socket(channel).take(from, place);
+                true
+            }
+            Some((place, _)) => self.forward(link, channel, from, place),
+        }
+    }
+
+    /// The oldest item from a party that does not wait: its place, and whether it goes or is dropped, which has then to be
+    /// done.
+    pub(super) fn next_parcel(&mut self, link: LinkId, channel: Channel, from: Party) -> Option<(usize, Fate)> {
         let mut place = 0;
         while let Some(fate) = self.fate_at(link, channel, from, place) {
             let transit = self.links[link.0].socket(channel).at(from, place);
             let (is_message, is_close) = transit.map_or((false, false), |t| (t.is_message(), t.is_close()));
             match fate {
-                Fate::Waits { lets_pass: false } => return false,
+                Fate::Waits { lets_pass: false } => return None,
                 Fate::Waits { lets_pass: true } => place += 1,
-                Fate::Dropped => {
-                    self.links[link.0].socket(channel).take(from, place);
-                    return true;
-                }
                 // only messages overtake; what was sent before the close goes first
-                Fate::Goes if !is_message && place > 0 => return false,
+                Fate::Goes if !is_message && place > 0 => return None,
                 // a peer that is busy takes what has come later, and the end of the connection with it
-                Fate::Goes if !self.takes(link, channel, from.other()) => return false,
-                Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return false,
-                Fate::Goes => return self.forward(link, channel, from, place),
+                Fate::Goes if !self.takes(link, channel, from.other()) => return None,
+                Fate::Goes if is_close && !self.is_flushed(link, channel, from.other()) => return None,
+                Fate::Goes | Fate::Dropped => return Some((place, fate)),
             }
         }
-        false
+        None
     }
 
     /// Whether a party reads what a socket brings. Of a program it is its own affair.
@@ -109,7 +118,14 @@ impl Run<'_> {
     }
 
     /// Where the message is that another one is to arrive in one piece with.
-    fn partner(&self, link: LinkId, channel: Channel, from: Party, place: usize, first: Seq) -> Option<usize> {
+    pub(super) fn partner(
+        &self,
+        link: LinkId,
+        channel: Channel,
+        from: Party,
+        place: usize,
+        first: Seq,
+    ) -> Option<usize> {
         let with = self.joined_with(first)?;
         let is_it = |t: &Transit| t.seq.is_some_and(|seq| self.is_for(with, seq));
         let mut later = self.links[link.0].socket_ref(channel).under_way(from).skip(place + 1);

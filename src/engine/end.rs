@@ -9,6 +9,7 @@ use super::failure::{Result, Stop, StopKind};
 use super::peers::{Attach, PeerState};
 use super::resolve::{self, Player, Unready};
 use super::run::Run;
+use super::steer::Steering;
 use crate::judge::acks;
 use crate::judge::checks;
 use crate::judge::matcher::{ExitMatch, Matcher};
@@ -35,6 +36,25 @@ const LAST_EVENTS: usize = 12;
 
 /// Runs a plan and gives its outcome.
 pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
+    run_plan(plan, environment, None, |_| {})
+}
+
+/// The same with somebody who decides about the order of things, and somebody who reads the timeline.
+pub(super) fn steered<'a>(
+    plan: &'a Plan,
+    environment: &'a Environment,
+    steering: Steering<'a>,
+    read: impl FnOnce(&Timeline),
+) -> Outcome {
+    run_plan(plan, environment, Some(steering), read)
+}
+
+fn run_plan<'a>(
+    plan: &'a Plan,
+    environment: &'a Environment,
+    steering: Option<Steering<'a>>,
+    read: impl FnOnce(&Timeline),
+) -> Outcome {
     let clock = Clock::start();
     let mut outcome = Outcome {
         id: plan.id.clone(),
@@ -86,10 +106,12 @@ pub(super) fn outcome(plan: &Plan, environment: &Environment) -> Outcome {
             _ => fail(&mut outcome, FailKind::Harness, stop.diagnostic, plan, environment),
         },
         Ok(mut run) => {
+            run.begin_steering(steering);
             let result = run.script();
             outcome.script_ms = run.clock.now().ms();
             let result = result.and_then(|()| run.check_controls()).and_then(|()| run.checks());
             let ended = run.take_down(result.is_ok());
+            read(&run.timeline);
             run.report(result.and(ended), &mut outcome);
         }
     }
@@ -280,6 +302,7 @@ impl Run<'_> {
     pub(super) fn take_down(&mut self, judge: bool) -> Result<()> {
         // a thread that is held could not end
         self.threads.clear();
+        self.let_all_go();
         self.traffic.clear();
         self.hang_up();
         if !judge {
@@ -425,7 +448,7 @@ impl Run<'_> {
                 outcome.verdict = Verdict::Unsupported;
                 outcome.reason = Some(stop.diagnostic.message.clone());
             }
-            StopKind::Interrupted | StopKind::Noise => outcome.verdict = Verdict::Inconclusive,
+            StopKind::Interrupted | StopKind::OutOfTime | StopKind::Noise => outcome.verdict = Verdict::Inconclusive,
             StopKind::Insane => {
                 outcome.verdict = Verdict::Inconclusive;
                 let why = stop.diagnostic.one_line(&self.plan.sources);

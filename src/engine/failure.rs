@@ -17,6 +17,8 @@ pub(super) enum StopKind {
     Fail(FailKind),
     Unsupported,
     Interrupted,
+    /// The clock ended it while something still went on.
+    OutOfTime,
     /// What was measured scatters too much to say anything.
     Noise,
     /// What had to work for the case to mean something did not.

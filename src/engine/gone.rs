@@ -54,6 +54,8 @@ impl Run<'_> {
     /// How a peer is gone that has closed its socket or was found to have ended. A process that closes its socket mostly
     /// ends, and how it ended is worth waiting for.
     pub(super) fn how_gone(&mut self, peer: PeerId) -> Result<Gone> {
+        // a thread that is held could not end
+        self.let_all_go();
         let deadline = self.clock.now().plus_ms(END_GRACE_MS);
         let exit = self.wait_for_end(peer, deadline)?;
         let state = &self.peers[peer.0];

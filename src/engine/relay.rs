@@ -12,18 +12,31 @@ use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::{Channel, DecodeContext, Header, Message, Party, Payload, ProtocolFeature, id};
 
 impl Run<'_> {
+    /// Takes in what simulated peers want done. True if there was something.
+    pub(super) fn take_outputs(&mut self) -> bool {
+        let mut moved = false;
+        for peer in 0..self.peers.len() {
+            moved |= self.unblock(PeerId(peer));
+            while (self.peers[peer].blocked.is_empty() || self.peers[peer].sim.has_threads())
+                && let Some((link, output)) = self.peers[peer].sim.next_output()
+            {
+                self.perform(PeerId(peer), link, output);
+                moved = true;
+            }
+        }
+        moved
+    }
+
     /// Moves everything that can move: outputs of simulated peers onto the links, messages across them.
     pub(super) fn relay(&mut self) {
         loop {
-            let mut moved = false;
-            for peer in 0..self.peers.len() {
-                moved |= self.unblock(PeerId(peer));
-                while (self.peers[peer].blocked.is_empty() || self.peers[peer].sim.has_threads())
-                    && let Some((link, output)) = self.peers[peer].sim.next_output()
-                {
-                    self.perform(PeerId(peer), link, output);
-                    moved = true;
+            let mut moved = self.take_outputs();
+            if self.steering.is_some() {
+                // what is on a link moves when it is chosen
+                if moved {
+                    continue;
                 }
+                return;
             }
             for link in 0..self.links.len() {
                 for channel in Channel::ALL {
@@ -217,7 +230,7 @@ impl Run<'_> {
                     self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
                 }
             }
-            Output::Later { token, ms } => self.timers.push((self.clock.now().plus_ms(ms), peer, token)),
+            Output::Later { token, ms } => self.timers.push((self.timeline.now().plus_ms(ms), peer, token)),
             Output::Fault(what) => {
                 self.record(Some(peer), link, EventKind::Fault { what });
             }

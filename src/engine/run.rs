@@ -99,6 +99,8 @@ pub(super) struct Run<'a> {
     pub(super) converse: Converse,
     /// Signals that ask this process to stop end the run.
     pub(super) heeds_signals: bool,
+    /// Who decides about the order of things, if somebody does.
+    pub(super) steering: Option<super::steer::Steering<'a>>,
     /// What ends the run, found where nobody could be told.
     pub(super) stop: Option<Box<Stop>>,
 }
@@ -166,12 +168,16 @@ impl<'a> Run<'a> {
             gate: None,
             converse: Converse::default(),
             heeds_signals: true,
+            steering: None,
             stop: None,
         })
     }
 
     /// Runs the script to its end.
     pub(super) fn script(&mut self) -> Result<()> {
+        if self.steering.is_some() {
+            return self.steered_script();
+        }
         loop {
             self.relay();
             self.check_always()?;
@@ -267,7 +273,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn take_in(&mut self, token: Token) {
+    pub(super) fn take_in(&mut self, token: Token) {
         match token {
             Token::Stream(link, channel, party) => {
                 // in a recording, most likely an answer is waited for
@@ -296,7 +302,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn interests(&self) -> Vec<Interest<'_, Token>> {
+    pub(super) fn interests(&self) -> Vec<Interest<'_, Token>> {
         let mut interests = Vec::new();
         let mut add = |fd, read, write, token| {
             interests.push(Interest { fd, read, write, token });

@@ -90,54 +90,60 @@ impl Run<'_> {
         moved
     }
 
-    fn deliver_signal(&mut self, link: LinkId, id: u64) -> bool {
+    /// Passes on the oldest signal that may go. True if one went.
+    pub(super) fn deliver_signal(&mut self, link: LinkId, id: u64) -> bool {
+        let Some((place, fate)) = self.next_signal(link, id) else {
+            return false;
+        };
+        let Some(relay) = self.links[link.0].relays.get(id) else {
+            return false;
+        };
+        let (from, seq) = (relay.from(), relay.waiting.get(place).and_then(|signal| signal.seq));
+        let repeated = match seq {
+            Some(seq) if fate == Fate::Goes => self.use_up(seq, |act| matches!(act, Act::Duplicate)).is_some(),
+            _ => false,
+        };
+        if let (true, Some(seq)) = (repeated, seq) {
+            self.meddled(link, from, seq, Meddling::Repeated);
+        }
+        let Some(relay) = self.links[link.0].relays.get(id) else {
+            return false;
+        };
+        relay.waiting.remove(place);
+        if fate == Fate::Dropped {
+            return true;
+        }
+        let given = relay.give();
+        if repeated {
+            relay.give_again();
+        }
+        if let Err(error) = given {
+            let what = format!("the other side's descriptor cannot be signalled: {error}");
+            self.record(None, Some(link), EventKind::Fault { what });
+        }
+        self.arrived(seq);
+        true
+    }
+
+    /// The oldest signal of an eventfd that does not wait: its place, and whether it goes or is dropped, which has then to
+    /// be done.
+    pub(super) fn next_signal(&mut self, link: LinkId, id: u64) -> Option<(usize, Fate)> {
         let mut place = 0;
         loop {
-            let Some(relay) = self.links[link.0].relays.get(id) else {
-                return false;
-            };
+            let relay = self.links[link.0].relays.get(id)?;
             let from = relay.from();
-            let Some(signal) = relay.waiting.get_mut(place) else {
-                return false;
-            };
+            let signal = relay.waiting.get_mut(place)?;
             let (seq, mut kept) = (signal.seq, signal.kept.take());
             let fate = self.fate(link, from, seq, &mut kept);
-            let relay = self.links[link.0].relays.get(id);
-            if let Some(signal) = relay.and_then(|r| r.waiting.get_mut(place)) {
+            let relay = self.links[link.0].relays.get(id)?;
+            if let Some(signal) = relay.waiting.get_mut(place) {
                 signal.kept = kept;
             }
             match fate {
-                Fate::Waits { lets_pass: false } => return false,
-                Fate::Waits { lets_pass: true } => {
-                    place += 1;
-                    continue;
-                }
-                Fate::Dropped | Fate::Goes => {}
+                Fate::Waits { lets_pass: false } => return None,
+                Fate::Waits { lets_pass: true } => place += 1,
+                Fate::Dropped | Fate::Goes => return Some((place, fate)),
             }
-            let repeated = match seq {
-                Some(seq) if fate == Fate::Goes => self.use_up(seq, |act| matches!(act, Act::Duplicate)).is_some(),
-                _ => false,
-            };
-            if let (true, Some(seq)) = (repeated, seq) {
-                self.meddled(link, from, seq, Meddling::Repeated);
-            }
-            let Some(relay) = self.links[link.0].relays.get(id) else {
-                return false;
-            };
-            relay.waiting.remove(place);
-            if fate == Fate::Dropped {
-                return true;
-            }
-            let given = relay.give();
-            if repeated {
-                relay.give_again();
-            }
-            if let Err(error) = given {
-                let what = format!("the other side's descriptor cannot be signalled: {error}");
-                self.record(None, Some(link), EventKind::Fault { what });
-            }
-            self.arrived(seq);
-            return true;
         }
     }
 

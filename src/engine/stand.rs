@@ -290,6 +290,10 @@ impl Run<'_> {
 
     /// Sends a signal to a peer's process.
     pub(super) fn signal_process(&mut self, peer: PeerId, signal: Signal, span: Span) -> Result<()> {
+        if let (Signal::SIGSTOP, Some(steering)) = (signal, &mut self.steering) {
+            // a traced thread stops for its tracer first
+            steering.let_go(peer);
+        }
         let state = &mut self.peers[peer.0];
         let Some(child) = &state.child else {
             return Err(Stop::script(

@@ -146,6 +146,9 @@ impl<'a> Run<'a> {
             return Ok(true);
         }
         if self.tracks[at].waiting.is_none() {
+            if !self.may_begin(at, &step.value) {
+                return Ok(false);
+            }
             self.record(
                 None,
                 None,
@@ -169,7 +172,8 @@ impl<'a> Run<'a> {
         }
         self.check_link(at, step.span, &waiting)?;
         let deadline = self.tracks[at].deadline;
-        if self.is_past(deadline) && self.is_to_blame(at, &waiting) {
+        // in a steered run nothing waits in vain before nothing can happen any more
+        if self.steering.is_none() && self.is_past(deadline) && self.is_to_blame(at, &waiting) {
             return Err(self.timed_out(at, step, &waiting));
         }
         self.tracks[at].waiting = Some(waiting);
@@ -241,6 +245,9 @@ impl<'a> Run<'a> {
         let diagnostic = Diagnostic::error("the scenario did not come to its end")
             .at(step.map(|step| step.span).unwrap_or_default())
             .label("the scenario's limit was reached here");
+        if self.steering.is_some() {
+            return Err(super::steer::out_of_time());
+        }
         Err(Stop::fail(FailKind::Hang, diagnostic))
     }
 

@@ -21,6 +21,16 @@ pub enum Search {
 pub struct Options {
     /// How schedules are chosen.
     pub search: Search,
+    /// How schedules of real programs are chosen.
+    pub live: Search,
+    /// Real programs: points at which priorities change, or pairs of events that are turned round in one schedule.
+    pub bound: Option<u32>,
+    /// Processes may be killed at any time.
+    pub kill: bool,
+    /// Threads are stopped wherever they are told of something, not only of what crosses the link.
+    pub every_wake: bool,
+    /// Schedules of real programs that are run at the same time.
+    pub jobs: u16,
     /// Schedules to try, for random and PCT search, and runs of a real program at most.
     pub schedules: u64,
     /// Where chance begins.
@@ -45,6 +55,11 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             search: Search::Exhaustive,
+            live: Search::Random,
+            bound: None,
+            kill: false,
+            every_wake: false,
+            jobs: 1,
             schedules: 200,
             seed: 1,
             depth: None,

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::wire_pair::Kept;
 use crate::sys::fd::{drain_event, duplicate, eventfd_like, is_readable, signal_event};
+use crate::sys::threads::own_eventfd_id;
 use crate::trace::{Seq, SignalKind};
 use crate::wire::Party;
 
@@ -35,6 +36,8 @@ pub struct Relay {
     source: OwnedFd,
     /// ... and to be signalled for the other.
     sink: OwnedFd,
+    /// The kernel's number of that.
+    pub sink_id: Option<u64>,
     /// Signals that have not been passed on, oldest first.
     pub waiting: VecDeque<Signal>,
     /// Signals to be given once the one before has been taken.
@@ -121,7 +124,9 @@ impl Relays {
         };
         let id = self.next;
         self.next += 1;
+        let sink_id = own_eventfd_id(sink.as_fd());
         self.list.push(Relay {
+            sink_id,
             id,
             kind,
             ring,

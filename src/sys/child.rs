@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use super::fd::set_nonblocking;
+use super::fd::{is_readable, set_nonblocking};
 use super::process_table::{self, MARK, Survivor, pidfd_open};
 
 /// Bytes kept of each output stream: the first half and the last half.
@@ -316,8 +316,11 @@ fn drain(pipe: &mut Option<OwnedFd>, output: &mut Output) {
 }
 
 /// How the process ended, if it has. The standard library's `try_wait` would also take the stops of a thread that is
-/// held by ptrace, which belong to its tracer.
+/// held by ptrace, which belong to its tracer; and so would the call below, whatever it asks for, before the end.
 fn reap(pidfd: &OwnedFd) -> Option<Exit> {
+    if !is_readable(pidfd.as_fd()).unwrap_or(true) {
+        return None;
+    }
     // SAFETY: siginfo_t is plain data, for which all zeros is a value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     let id = pidfd.as_raw_fd() as libc::id_t;

@@ -14,6 +14,7 @@ pub mod shared;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
+pub mod steer;
 pub mod text_file;
 pub mod threads;
 pub mod trace_thread;

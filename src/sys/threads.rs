@@ -64,6 +64,36 @@ impl Call {
         self.entry().map(|(_, _, wait)| *wait)
     }
 
+    /// Whether it ends by the clock. Of calls that are not known here that is not known.
+    fn is_timed(&self) -> bool {
+        /// FUTEX_WAIT and FUTEX_WAIT_BITSET, without the flags.
+        const FUTEX_WAITS: [u64; 2] = [0, 9];
+        const FUTEX_COMMAND: u64 = 0x7f;
+        let is = |number: libc::c_long| u64::try_from(number) == Ok(self.number);
+        let forever = |timeout_ms: u64| (timeout_ms as i32) < 0;
+        #[cfg(target_arch = "x86_64")]
+        if is(libc::SYS_epoll_wait) {
+            return !forever(self.args[3]);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if is(libc::SYS_poll) {
+            return !forever(self.args[2]);
+        }
+        if is(libc::SYS_epoll_pwait) {
+            return !forever(self.args[3]);
+        }
+        if is(libc::SYS_epoll_pwait2) {
+            return self.args[3] != 0;
+        }
+        if is(libc::SYS_ppoll) {
+            return self.args[2] != 0;
+        }
+        if is(libc::SYS_futex) {
+            return FUTEX_WAITS.contains(&(self.args[1] & FUTEX_COMMAND)) && self.args[3] != 0;
+        }
+        is(libc::SYS_nanosleep) || is(libc::SYS_clock_nanosleep) || is(libc::SYS_rt_sigtimedwait) && self.args[2] != 0
+    }
+
     /// The descriptors that it waits for.
     ///
     /// # Errors
@@ -145,7 +175,24 @@ pub struct Thread {
     /// The system call it sleeps in; `None` if it runs, or is in none.
     pub call: Option<Call>,
     /// How often it has been switched away from. Unchanged between two looks: it has not run in between.
-    switches: u64,
+    pub(super) switches: u64,
+}
+
+impl Thread {
+    /// Whether it does nothing but let time pass.
+    pub fn is_sleeping(&self) -> bool {
+        let sleeps = |call: Call| {
+            [libc::SYS_nanosleep, libc::SYS_clock_nanosleep]
+                .iter()
+                .any(|number| u64::try_from(*number) == Ok(call.number))
+        };
+        self.asleep && self.call.is_some_and(sleeps)
+    }
+
+    /// Whether it sleeps in something that ends by the clock, whatever else happens.
+    pub fn is_timed(&self) -> bool {
+        self.asleep && self.call.is_some_and(|call| call.is_timed())
+    }
 }
 
 /// The threads of a process.
@@ -219,13 +266,21 @@ fn parse_call(text: &str) -> Option<Call> {
 /// # Errors
 /// See [`threads`].
 pub fn all_asleep(pid: i32, held: &[i32]) -> io::Result<bool> {
+    Ok(sleepers(pid, held)?.is_some())
+}
+
+/// The same, with what each of them sleeps in.
+///
+/// # Errors
+/// See [`threads`].
+pub fn sleepers(pid: i32, held: &[i32]) -> io::Result<Option<Vec<Thread>>> {
     let first = threads(pid)?;
     if !first.iter().all(|thread| thread.asleep || held.contains(&thread.tid)) {
-        return Ok(false);
+        return Ok(None);
     }
     // one that was seen asleep may have been woken by one that was looked at later: none has run between the two looks
     // if all are the same in the second
-    Ok(threads(pid)? == first)
+    Ok((threads(pid)? == first).then_some(first))
 }
 
 /// A descriptor that an epoll instance watches.

@@ -347,13 +347,13 @@ impl Tracer {
     }
 }
 
-enum SyscallStop {
+pub(super) enum SyscallStop {
     Entry(Call),
     Exit(i64),
     Other,
 }
 
-fn syscall_stop(tid: Pid) -> nix::Result<SyscallStop> {
+pub(super) fn syscall_stop(tid: Pid) -> nix::Result<SyscallStop> {
     let info = ptrace::syscall_info(tid)?;
     Ok(match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
@@ -374,17 +374,25 @@ fn syscall_stop(tid: Pid) -> nix::Result<SyscallStop> {
 }
 
 /// Most waits are made again by the kernel after a stop, but those on epoll return EINTR. A program may not expect that,
-/// so it is put back to the instruction that made the call.
+/// so it is put back to the instruction that made the call. poll is made again under another number, which tells nobody
+/// what is waited for, so it is put back likewise.
 #[cfg(target_arch = "x86_64")]
-fn repeat_interrupted_wait(tid: Pid) -> nix::Result<()> {
+pub(super) fn repeat_interrupted_wait(tid: Pid) -> nix::Result<()> {
     /// Bytes of the instruction `syscall`.
     const SYSCALL_BYTES: u64 = 2;
+    /// ERESTART_RESTARTBLOCK, which only the kernel and tracers see.
+    const MADE_AGAIN: i64 = 516;
     let mut registers = ptrace::getregs(tid)?;
     let call = Call {
         number: registers.orig_rax,
         args: [0; 6],
     };
-    if call.wait() == Some(Wait::Epoll) && registers.rax as i64 == -i64::from(libc::EINTR) {
+    let interrupted = match call.wait() {
+        Some(Wait::Epoll) => registers.rax as i64 == -i64::from(libc::EINTR),
+        Some(Wait::Poll) => registers.rax as i64 == -MADE_AGAIN,
+        _ => false,
+    };
+    if interrupted {
         registers.rax = registers.orig_rax;
         registers.rip -= SYSCALL_BYTES;
         ptrace::setregs(tid, registers)?;
@@ -394,12 +402,12 @@ fn repeat_interrupted_wait(tid: Pid) -> nix::Result<()> {
 
 /// Elsewhere the program sees one EINTR, as it would after any signal.
 #[cfg(not(target_arch = "x86_64"))]
-fn repeat_interrupted_wait(_tid: Pid) -> nix::Result<()> {
+pub(super) fn repeat_interrupted_wait(_tid: Pid) -> nix::Result<()> {
     Ok(())
 }
 
 /// Leaves a stopped process stopped until it is continued.
-fn listen(tid: Pid) -> nix::Result<()> {
+pub(super) fn listen(tid: Pid) -> nix::Result<()> {
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: PTRACE_LISTEN reads and writes no memory of ours.
     let done = unsafe { libc::ptrace(libc::PTRACE_LISTEN, tid.as_raw(), null, null) };

@@ -29,6 +29,8 @@ pub struct Timeline {
     names: Vec<String>,
     recorder: Option<Recorder>,
     payload_bytes: u64,
+    /// Virtual time, if that is what events are stamped with.
+    logical: Option<Moment>,
 }
 
 impl Timeline {
@@ -41,6 +43,7 @@ impl Timeline {
             names,
             recorder: None,
             payload_bytes: 0,
+            logical: None,
         }
     }
 
@@ -62,7 +65,7 @@ impl Timeline {
             self.payload_bytes += u64::from(*size).min(MESSAGE_BYTES_MAX);
         }
         let event = Event {
-            at: self.clock.now(),
+            at: self.now(),
             peer,
             link,
             kind,
@@ -145,7 +148,12 @@ impl Timeline {
 
     /// Now.
     pub fn now(&self) -> Moment {
-        self.clock.now()
+        self.logical.unwrap_or_else(|| self.clock.now())
+    }
+
+    /// From now on events happen at this moment of virtual time, until it is set again.
+    pub fn set_now(&mut self, now: Moment) {
+        self.logical = Some(now);
     }
 
     /// When the last event was.
@@ -233,6 +241,13 @@ impl Timeline {
     pub fn describe_when(&self, seq: Seq) -> String {
         let ms = self.get(seq).map_or(0.0, |event| event.at.ms());
         format!("{} ({ms:.3} ms)", self.describe(seq))
+    }
+
+    /// A line about each event.
+    pub fn lines(&self) -> Vec<String> {
+        (self.first..self.first + self.events.len())
+            .map(|i| self.line(Seq(i)))
+            .collect()
     }
 
     /// Lines about the last `count` events, oldest first; steps are left out.

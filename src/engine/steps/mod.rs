@@ -29,7 +29,7 @@ use crate::scenario::scalar::{Duration, Node};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
-use crate::trace::{EventKind, LinkId, PeerId, Seq};
+use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
 use crate::wire::Party;
 
 use control::signal_kind;
@@ -216,7 +216,10 @@ impl<'a> Run<'a> {
                 self.links[link.0].pci_socket = connect.socket.as_ref().map(|socket| socket.value.clone());
                 self.begin_connection(link, span)?;
                 let relay = connect.relay.iter().map(|kind| signal_kind(kind.value));
-                self.links[link.0].relays.wanted = relay.collect();
+                self.links[link.0].relays.wanted = match self.steering {
+                    Some(_) => vec![SignalKind::Kick, SignalKind::Call, SignalKind::Error],
+                    None => relay.collect(),
+                };
                 self.make_room(link, connect.room.as_ref())?;
                 return Ok(match self.is_served(link) {
                     true => Waiting::Nothing,

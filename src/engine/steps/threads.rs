@@ -216,6 +216,9 @@ impl Run<'_> {
         if self.has_unsent(peer) {
             return Ok(false);
         }
+        if self.steering.is_some() {
+            return self.is_idle_steered(peer);
+        }
         let pid = self.pid(peer, span)?;
         match all_asleep(pid, &self.held_threads()) {
             Ok(asleep) => Ok(asleep),
