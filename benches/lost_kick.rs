@@ -100,6 +100,7 @@ impl Stress {
         };
         let front = SimFront::new(FrontConfig {
             dialect: Dialect::VhostUser,
+            master: None,
             queues: 1,
             ring_size: 16,
             features: FEATURES,

@@ -183,6 +183,7 @@ impl Run<'_> {
         } = parcel;
         let channel = message.channel;
         let sets_channel = channel == Channel::Main
+            && !message.dialect.is_pci()
             && from == Party::FrontEnd
             && message.request == id::frontend::SET_BACKEND_REQ_FD
             && !message.is_reply();
@@ -194,17 +195,21 @@ impl Run<'_> {
         match self.links[link.0].socket(channel).end(to) {
             // it closed before this could be delivered
             End::Absent => {}
-            End::Local => self.deliver_here(peer.0, seq, message, chunk.fds),
+            End::Local => self.deliver_here(link, peer.0, seq, message, chunk.fds),
             End::Remote(_) => self.deliver_remote(link, channel, to, chunk, &split),
         }
     }
 
     /// Gives a message to a simulated peer.
-    fn deliver_here(&mut self, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
+    fn deliver_here(&mut self, link: LinkId, peer: usize, seq: Option<Seq>, message: Message, fds: Vec<OwnedFd>) {
         let is_own = self.with_rings(PeerId(peer), |sim| match sim {
             Sim::Front(front) => front.message(&message, fds),
             Sim::Back(back) => {
                 back.message(message, fds);
+                false
+            }
+            Sim::Server(server) => {
+                server.message(link.0, message, fds);
                 false
             }
             Sim::None => false,
@@ -253,6 +258,7 @@ impl Run<'_> {
         // dropping a real peer's socket is how it learns of it
         *self.links[link.0].socket(channel).end(to) = End::Absent;
         if channel == Channel::Main {
+            self.tell_server_of_close(link);
             // the channel does not outlive its connection
             self.links[link.0].channel.clear();
             self.links[link.0].channel_end = None;

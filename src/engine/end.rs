@@ -309,7 +309,7 @@ impl Run<'_> {
             self.kill_processes();
             return Ok(());
         }
-        let mut verdict = Ok(());
+        let mut verdict = self.servers_hold_nothing();
         for peer in 0..self.peers.len() {
             let judged = self.end_process(peer);
             if matches!(&judged, Err(stop) if stop.kind == StopKind::Interrupted) {

@@ -87,10 +87,10 @@ impl Run<'_> {
         if state.has_ended() {
             return !matches!(stream, Stream::Exits(_));
         }
-        let (Stream::Messages(_, Channel::Main), Some(link)) = (stream, state.link) else {
+        let (Stream::Messages(_, Channel::Main, on), Some(last)) = (stream, state.link) else {
             return false;
         };
-        let link = &self.links[link.0];
+        let link = &self.links[on.unwrap_or(last).0];
         link.generation > 0 && !link.main.end_ref(state.spec.party).is_open()
     }
 
@@ -114,7 +114,11 @@ impl Run<'_> {
             Waiting::Qemu(peer, _) | Waiting::Calls { peer, .. } => (*peer, false),
             _ => return Ok(()),
         };
-        let Some(link) = self.peers[peer.0].link else {
+        let used = match waiting {
+            Waiting::Delivery(delivery) => self.link_with(delivery.from(), delivery.to()),
+            _ => self.peers[peer.0].link,
+        };
+        let Some(link) = used else {
             return Ok(());
         };
         let ends = [self.links[link.0].front, self.links[link.0].back];

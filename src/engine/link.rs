@@ -26,6 +26,8 @@ pub(super) struct Link {
     pub(super) channel_end: Option<OwnedFd>,
     /// The kernel's numbers of the rings' kick eventfds, as SET_VRING_KICK brought them.
     pub(super) kicks: BTreeMap<u8, u64>,
+    /// The socket of a vhost-pci server on which it is to be made; its first if none is named.
+    pub(super) pci_socket: Option<String>,
     /// Messages that the main socket and the channel hold in each direction, if that is bounded.
     pub(super) rooms: [Option<usize>; 2],
     /// XEN_MMAP is negotiated, which changes the layout of regions.
@@ -44,6 +46,7 @@ impl Link {
             awaited: false,
             channel_end: None,
             kicks: BTreeMap::new(),
+            pci_socket: None,
             rooms: [None; 2],
             xen: false,
         }

@@ -1,8 +1,9 @@
 //! One scenario's run: event loop, deadlines, holds, barriers. Knows no YAML, only the typed plan.
 //!
 //! `resolve` makes peers of declarations, `run` is the loop, `stand` starts and connects, `relay`, `delivery` and
-//! `signals` carry what crosses the links, as `control` lets it, or as `steer` has it chosen, `tracks` and `steps` walk the script, `drain` waits for
-//! what is owed after it, `watch` has the protocol monitor and the ring oracle judge it all, `end` takes everything down
+//! `signals` carry what crosses the links, as `control` lets it, or as `steer` has it chosen, `tracks` and `steps` walk the script,
+//! `drain` waits for what is owed after it, `pci` knows servers with many connections, `watch` has the protocol monitor and the
+//! ring oracle judge it all, `end` takes everything down
 //! and judges how it ended.
 
 mod control;
@@ -15,6 +16,7 @@ mod failure;
 mod gone;
 mod link;
 mod patterns;
+mod pci;
 mod peers;
 mod reading;
 pub mod record;

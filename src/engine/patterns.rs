@@ -9,7 +9,7 @@ use crate::scenario::scalar::FieldMatch;
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_match, eval_num};
 use crate::sys::child::Exit;
-use crate::trace::PeerId;
+use crate::trace::{PeerId, UnknownChange};
 use crate::wire::{Channel, Party, find, unassigned};
 
 impl Run<'_> {
@@ -32,16 +32,23 @@ impl Run<'_> {
                 .map_err(|e| Stop::from_diagnostic(Diagnostic::error(e.to_string()).at(name.span)))
         };
         let from = |party| self.sender(pattern, party, span);
+        // where a peer has several connections, the one with that peer
+        let on = |peer| {
+            let to = pattern.to.as_ref();
+            match to {
+                Some(_) => self.link_to(peer, to, span).map(Some),
+                None => Ok(self.only_link(peer)),
+            }
+        };
         let requester = channel.requester();
         let (stream, what) = if let Some(message) = &pattern.message {
             let (id, name) = name(message)?;
-            (Stream::Messages(from(requester)?, channel), What::Request(id, name))
+            let sender = from(requester)?;
+            (Stream::Messages(sender, channel, on(sender)?), What::Request(id, name))
         } else if let Some(message) = &pattern.reply_to {
             let (id, name) = name(message)?;
-            (
-                Stream::Messages(from(requester.other())?, channel),
-                What::Reply(id, name),
-            )
+            let sender = from(requester.other())?;
+            (Stream::Messages(sender, channel, on(sender)?), What::Reply(id, name))
         } else if let Some(ring) = &pattern.kick {
             (Stream::Kicks(from(Party::FrontEnd)?, self.ring(ring)?), What::Signal)
         } else if let Some(ring) = &pattern.call {
@@ -50,7 +57,8 @@ impl Run<'_> {
             (Stream::Errors(from(Party::BackEnd)?, self.ring(ring)?), What::Signal)
         } else if let Some(closed) = &pattern.closed {
             let channel = self::channel(Some(closed))?;
-            (Stream::Closes(from(Party::BackEnd)?, channel), What::Signal)
+            let closer = from(Party::BackEnd)?;
+            (Stream::Closes(closer, channel, on(closer)?), What::Signal)
         } else if let Some(rule) = &pattern.exits {
             (
                 Stream::Exits(from(Party::BackEnd)?),
@@ -58,6 +66,12 @@ impl Run<'_> {
             )
         } else if let Some(event) = &pattern.event {
             (Stream::Qmp(from(Party::FrontEnd)?), What::Qmp(event.value.clone()))
+        } else if let Some(device) = &pattern.device {
+            let change = device.value.parse();
+            let change =
+                change.map_err(|e: UnknownChange| Stop::script(Diagnostic::error(e.to_string()).at(device.span)))?;
+            let owner = from(Party::BackEnd)?;
+            (Stream::Devices(owner, change, on(owner)?), What::Device(change))
         } else {
             return Err(Stop::script(
                 Diagnostic::error("the pattern names nothing to wait for").at(span),

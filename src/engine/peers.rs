@@ -9,6 +9,7 @@ use super::resolve::Peer;
 use crate::peer::qemu::{CommandId, Completion, Outcome, QemuError, QemuHandle, QmpCall};
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
+use crate::peer::sim::pci::PciServer;
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::child::Child;
 use crate::trace::LinkId;
@@ -20,6 +21,8 @@ pub(super) enum Sim {
     None,
     Front(Box<SimFront>),
     Back(Box<SimBack>),
+    /// It has many connections.
+    Server(Box<PciServer>),
 }
 
 impl Sim {
@@ -48,6 +51,7 @@ impl Sim {
             Sim::None => true,
             Sim::Front(front) => front.reads(channel),
             Sim::Back(back) => back.reads(channel),
+            Sim::Server(_) => true,
         }
     }
 
@@ -56,14 +60,29 @@ impl Sim {
             Sim::None => {}
             Sim::Front(front) => front.timer(token),
             Sim::Back(back) => back.timer(token),
+            Sim::Server(server) => server.timer(token),
         }
     }
 
-    pub(super) fn next_output(&mut self) -> Option<Output> {
+    /// The rings and the device of a back-end; of a server, those of one of its connections.
+    pub(super) fn back_on(&mut self, link: Option<LinkId>) -> Option<&mut SimBack> {
+        match self {
+            Sim::Back(back) => Some(back),
+            Sim::Server(server) => server.back(link?.0),
+            Sim::None | Sim::Front(_) => None,
+        }
+    }
+
+    /// What it wants done next; a server says on which of its links.
+    pub(super) fn next_output(&mut self) -> Option<(Option<LinkId>, Output)> {
         match self {
             Sim::None => None,
-            Sim::Front(front) => front.next_output(),
-            Sim::Back(back) => back.next_output(),
+            Sim::Front(front) => front.next_output().map(|output| (None, output)),
+            Sim::Back(back) => back.next_output().map(|output| (None, output)),
+            Sim::Server(server) => {
+                let (conn, output) = server.next_output()?;
+                Some((conn.map(LinkId), output))
+            }
         }
     }
 }

@@ -18,9 +18,9 @@ impl Run<'_> {
         for peer in 0..self.peers.len() {
             moved |= self.unblock(PeerId(peer));
             while (self.peers[peer].blocked.is_empty() || self.peers[peer].sim.has_threads())
-                && let Some(output) = self.peers[peer].sim.next_output()
+                && let Some((link, output)) = self.peers[peer].sim.next_output()
             {
-                self.perform(PeerId(peer), output);
+                self.perform(PeerId(peer), link, output);
                 moved = true;
             }
         }
@@ -139,6 +139,7 @@ impl Run<'_> {
         };
         let peer = self.links[link.0].peer(from);
         let files = self.copy_files(from, &shown, &chunk.fds);
+        let spoken = scripted.then(|| shown.clone());
         let kind = EventKind::Message {
             from,
             message: shown,
@@ -150,6 +151,11 @@ impl Run<'_> {
         if let Some(files) = files {
             self.show_files(link, files);
         }
+        // where the header tells who speaks, a simulated peer has to see the header that was sent
+        let message = match &spoken {
+            Some(spoken) if self.dialect.is_pci() => spoken.clone(),
+            _ => message,
+        };
         let channel = message.channel;
         let parcel = Parcel { message, chunk, split };
         let transit = Transit::new(seq, Cargo::Message(parcel));
@@ -204,8 +210,8 @@ impl Run<'_> {
         moved
     }
 
-    fn perform(&mut self, peer: PeerId, output: Output) {
-        let link = self.peers[peer.0].link;
+    fn perform(&mut self, peer: PeerId, link: Option<LinkId>, output: Output) {
+        let link = link.or(self.peers[peer.0].link);
         match output {
             Output::Send(outgoing) => match link {
                 Some(link)
@@ -217,8 +223,8 @@ impl Run<'_> {
                 Some(link) => drop(self.send(link, peer, outgoing)),
                 None => {}
             },
-            Output::Kick { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Kick, ring),
-            Output::Call { ring, fd } => self.signal(peer, fd.as_fd(), SignalKind::Call, ring),
+            Output::Kick { ring, fd } => self.signal(peer, link, fd.as_fd(), SignalKind::Kick, ring),
+            Output::Call { ring, fd } => self.signal(peer, link, fd.as_fd(), SignalKind::Call, ring),
             Output::Close(channel) => {
                 if let Some(link) = link {
                     self.close_side(link, channel, self.peers[peer.0].spec.party, 0);
@@ -231,11 +237,13 @@ impl Run<'_> {
             Output::Data(what) => {
                 self.record(Some(peer), link, EventKind::Data { what });
             }
+            Output::Device(note) => {
+                self.record(Some(peer), link, EventKind::Device { note });
+            }
         }
     }
 
-    fn signal(&mut self, peer: PeerId, fd: std::os::fd::BorrowedFd, kind: SignalKind, ring: u16) {
-        let link = self.peers[peer.0].link;
+    fn signal(&mut self, peer: PeerId, link: Option<LinkId>, fd: std::os::fd::BorrowedFd, kind: SignalKind, ring: u16) {
         let relayed = self.is_relayed(peer, kind);
         if !relayed {
             let event = match kind {
@@ -265,7 +273,8 @@ impl Run<'_> {
         } = outgoing;
         let from = self.peers[peer.0].spec.party;
         let is_request = !message.is_reply();
-        if message.channel == Channel::Main && is_request && message.request == id::frontend::SET_BACKEND_REQ_FD {
+        let is_main = message.channel == Channel::Main && !message.dialect.is_pci();
+        if is_main && is_request && message.request == id::frontend::SET_BACKEND_REQ_FD {
             // the second descriptor is our end of the pair
             self.links[link.0].channel_end = if fds.len() > 1 { fds.pop() } else { None };
         }

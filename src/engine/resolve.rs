@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::pci::{self, Pci};
 use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
 use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
@@ -95,6 +96,8 @@ pub(super) struct Peer {
     pub(super) mtu: Option<u64>,
     pub(super) args: Vec<String>,
     pub(super) exit: Option<crate::scenario::model::ExitRule>,
+    /// What it is in vhost-pci.
+    pub(super) pci: Pci,
 }
 
 impl Peer {
@@ -179,6 +182,15 @@ pub(super) fn peers(plan: &Plan, environment: &Environment) -> Result<Vec<Peer>,
                 }
                 .into());
             }
+        }
+        if dialect.is_pci() && !peer.is_simulated() {
+            let reason = format!("`{}` speaks {dialect}, and {} does not", peer.name, peer.label);
+            return Err(Obstacle {
+                reason,
+                missing: None,
+                fatal: false,
+            }
+            .into());
         }
         check_available(&peer, environment)?;
         peers.push(peer);
@@ -340,7 +352,7 @@ fn evaluate(
     let device = decl
         .device
         .as_ref()
-        .map_or_else(|| "generic".to_owned(), |d| d.value.clone());
+        .map_or_else(|| default_device(dialect).to_owned(), |d| d.value.clone());
     let kind = match device.as_str() {
         "net" => DeviceKind::Net,
         "blk" => DeviceKind::Blk,
@@ -371,15 +383,21 @@ fn evaluate(
         .capacity
         .as_ref()
         .map_or(Ok(CAPACITY_DEFAULT), |c| eval_size(c, &none))?;
+    let queues = small(
+        &decl.queues,
+        if device == "net" || dialect.is_pci() { 2 } else { 1 },
+        "rings",
+    )?;
     Ok(Peer {
         name: name.value.clone(),
+        pci: pci::evaluate(decl.pci.as_ref(), party, &label, dialect, queues)?,
         span: name.span,
         party,
         dialect,
         player: player(&label, party, span, environment)?,
         label,
         kind,
-        queues: small(&decl.queues, if device == "net" { 2 } else { 1 }, "rings")?,
+        queues,
         ring_size: small(&decl.ring_size, 256, "descriptors")?,
         features: bits(decl.features.as_ref(), FeatureSpace::Virtio(kind))?,
         protocol_features: bits(decl.protocol_features.as_ref(), FeatureSpace::Protocol(dialect))?,
@@ -426,8 +444,13 @@ fn evaluate(
     })
 }
 
+/// What a peer has that does not say.
+fn default_device(dialect: Dialect) -> &'static str {
+    if dialect.is_pci() { "net" } else { "generic" }
+}
+
 fn player(label: &str, party: Party, span: Span, environment: &Environment) -> Result<Player, Diagnostic> {
-    if label == "simulated" {
+    if label == "simulated" || label == pci::SERVER && party == Party::BackEnd {
         return Ok(Player::Simulated);
     }
     if let Some(path) = label.strip_prefix("listen:") {

@@ -23,6 +23,7 @@ use crate::peer::device::net::{Net, NetMode, NetOptions};
 use crate::peer::device::{DeviceError, DeviceModel};
 use crate::peer::sim::back::{BackConfig, F_EVENT_IDX, F_LOG_ALL, F_PROTOCOL_FEATURES, SimBack};
 use crate::peer::sim::front::{FrontConfig, SimFront};
+use crate::peer::sim::pci::PciServer;
 use crate::scenario::span::Span;
 use crate::scenario::traces::replays;
 use crate::scenario::{Bindings, Diagnostic, Plan};
@@ -30,7 +31,7 @@ use crate::sys::clock::{Clock, Moment};
 use crate::sys::poll::{Interest, wait};
 use crate::sys::signal;
 use crate::trace::{EventKind, LinkId, PeerId, Seq, Timeline};
-use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature};
+use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature, pci};
 
 /// Limit of a scenario that says nothing else.
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
@@ -112,6 +113,7 @@ pub(super) enum Token {
     Qemu(PeerId),
     Kick(PeerId, u16),
     Call(PeerId, u16),
+    ServerKick(PeerId, LinkId, u16),
     Signal(LinkId, u64),
     Thread(usize),
     Pump(usize, usize, usize),
@@ -133,8 +135,10 @@ impl<'a> Run<'a> {
         let own_ms = plan.scenario.timeout.as_ref().map_or(TIMEOUT_DEFAULT_MS, |t| t.ms);
         let timeout_ms = environment.timeout_ms.unwrap_or(own_ms);
         let mut states = Vec::new();
+        let mut peers = peers;
+        super::pci::share_memory(&mut peers);
         for (i, spec) in peers.into_iter().enumerate() {
-            let mut sim = simulate(&spec)?;
+            let mut sim = simulate(&spec, super::pci::same_vm(&states, &spec))?;
             recall(&mut sim, &spec, plan)?;
             states.push(PeerState::new(spec, sim, directory.join(format!("{i}.sock"))));
         }
@@ -285,6 +289,7 @@ impl<'a> Run<'a> {
             Token::Qemu(peer) => self.collect_qemu(peer),
             Token::Kick(peer, ring) => self.take_kick(peer, ring),
             Token::Call(peer, ring) => self.take_call(peer, ring),
+            Token::ServerKick(peer, link, ring) => self.take_server_kick(peer, link, ring),
             Token::Signal(link, id) => drop(self.take_signal(link, id)),
             Token::Thread(at) => self.thread_changed(at),
             Token::Pump(at, group, station) => self.traffic.take_notice((at, group, station)),
@@ -346,6 +351,9 @@ impl<'a> Run<'a> {
                 Sim::Front(front) => front
                     .watches()
                     .for_each(|(ring, fd)| add(fd, true, false, Token::Call(id, ring))),
+                Sim::Server(server) => server
+                    .watches()
+                    .for_each(|(conn, ring, fd)| add(fd, true, false, Token::ServerKick(id, LinkId(conn), ring))),
                 Sim::None => {}
             }
         }
@@ -459,13 +467,23 @@ fn recall(sim: &mut Sim, spec: &Peer, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn simulate(spec: &Peer) -> Result<Sim> {
+fn simulate(spec: &Peer, same_vm: Option<&SimFront>) -> Result<Sim> {
     if !spec.is_simulated() || spec.modelled {
         return Ok(Sim::None);
     }
     let fail = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(spec.span));
+    if let Some(server) = &spec.pci.server {
+        return Ok(Sim::Server(Box::new(PciServer::new(server.clone()))));
+    }
     Ok(match spec.party {
-        Party::FrontEnd => Sim::Front(Box::new(SimFront::new(front_config(spec)).map_err(|e| fail(&e))?)),
+        Party::FrontEnd => {
+            let config = front_config(spec);
+            let front = match same_vm {
+                Some(other) => SimFront::beside(config, other),
+                None => SimFront::new(config),
+            };
+            Sim::Front(Box::new(front.map_err(|e| fail(&e))?))
+        }
         Party::BackEnd => Sim::Back(Box::new(SimBack::new(back_config(spec).map_err(|e| fail(&e))?))),
     })
 }
@@ -474,6 +492,9 @@ fn simulate(spec: &Peer) -> Result<Sim> {
 const NET_DRIVER_BITS: u64 = 1 << 3 | 1 << 5 | 1 << 16;
 /// All of virtio-blk up to MQ and CONFIG_WCE, without RO and the ones that were withdrawn.
 const BLK_DRIVER_BITS: u64 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+
+/// MQ, REPLY_ACK, and the two bits of vhost-pci.
+const PCI_PROTOCOL_BITS: u64 = 1 << 0 | 1 << 3 | pci::F_VHOST_PCI | pci::F_DEV_INFO;
 
 fn front_config(spec: &Peer) -> FrontConfig {
     let device = match spec.kind {
@@ -488,13 +509,17 @@ fn front_config(spec: &Peer) -> FrontConfig {
         features: spec
             .features
             .apply(device | F_VERSION_1 | F_PROTOCOL_FEATURES | F_EVENT_IDX),
-        protocol_features: spec.protocol_features.apply(default_protocol_features(spec.kind)),
+        protocol_features: spec.protocol_features.apply(match spec.dialect {
+            Dialect::VhostUser => default_protocol_features(spec.kind),
+            _ => PCI_PROTOCOL_BITS,
+        }),
         memory_size: spec.memory_size,
         regions: spec.regions,
         one_file: spec.one_file,
         huge_pages: spec.huge_pages,
         kick_on_start: spec.kick_on_start,
         manual: spec.manual.clone(),
+        master: spec.pci.master.clone(),
         answers: spec.answers.clone(),
         serving: spec.serving,
         config_bytes: match spec.kind {

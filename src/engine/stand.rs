@@ -271,6 +271,7 @@ impl Run<'_> {
                 self.attach(peer, stream);
             }
         }
+        self.accept_master(link, span)?;
         self.dial();
         Ok(())
     }

@@ -100,7 +100,12 @@ impl<'a> Track<'a> {
 
     /// Where a stream is to be read from.
     pub(super) fn cursor(&self, stream: Stream) -> Seq {
-        self.cursors.get(&stream).copied().unwrap_or_default().max(self.floor)
+        let cursor = self.cursors.get(&stream).copied().unwrap_or_default();
+        match stream {
+            // what a handshake makes of a device is what a scenario asks for behind it
+            Stream::Devices(..) => cursor,
+            _ => cursor.max(self.floor),
+        }
     }
 }
 

@@ -6,14 +6,17 @@ use super::value::{FeatureSpace, describe, main_field, mismatch};
 use crate::scenario::scalar::FieldMatch;
 use crate::scenario::span::{At, Span};
 use crate::sys::child::Exit;
-use crate::trace::{Event, EventKind, PeerId};
+use crate::trace::{DeviceChange, DeviceNote, Event, EventKind, LinkId, PeerId};
 use crate::wire::{Base, Channel, Dialect, Layout, Message, Payload, Value, spec};
+
+/// The word of the header that can be asked for like a field, in the dialect that has it.
+pub const CONN_ID: &str = "conn_id";
 
 /// Events that are read in their order, independent of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
-    /// Messages of a peer on a socket.
-    Messages(PeerId, Channel),
+    /// Messages of a peer on a socket; of one with several links, those on a certain one.
+    Messages(PeerId, Channel, Option<LinkId>),
     /// Kicks of a ring.
     Kicks(PeerId, u16),
     /// Calls of a ring.
@@ -21,24 +24,27 @@ pub enum Stream {
     /// Errors of a ring.
     Errors(PeerId, u16),
     /// A peer's closing of a socket.
-    Closes(PeerId, Channel),
+    Closes(PeerId, Channel, Option<LinkId>),
     /// The end of a peer's process.
     Exits(PeerId),
     /// QMP events of a peer.
     Qmp(PeerId),
+    /// Changes of a kind of the devices of a vhost-pci peer.
+    Devices(PeerId, DeviceChange, Option<LinkId>),
 }
 
 impl Stream {
     /// Whose events these are.
     pub fn peer(self) -> PeerId {
         match self {
-            Stream::Messages(peer, _)
+            Stream::Messages(peer, ..)
             | Stream::Kicks(peer, _)
             | Stream::Calls(peer, _)
             | Stream::Errors(peer, _)
-            | Stream::Closes(peer, _)
+            | Stream::Closes(peer, ..)
             | Stream::Exits(peer)
-            | Stream::Qmp(peer) => peer,
+            | Stream::Qmp(peer)
+            | Stream::Devices(peer, ..) => peer,
         }
     }
 
@@ -47,15 +53,23 @@ impl Stream {
         if event.peer != Some(self.peer()) {
             return false;
         }
+        let link = match self {
+            Stream::Messages(_, _, link) | Stream::Closes(_, _, link) | Stream::Devices(_, _, link) => link,
+            _ => None,
+        };
+        if link.is_some() && link != event.link {
+            return false;
+        }
         match (self, &event.kind) {
-            (Stream::Messages(_, channel), EventKind::Message { message, .. }) => message.channel == channel,
-            (Stream::Messages(_, channel), EventKind::Malformed { channel: on, .. }) => *on == channel,
+            (Stream::Messages(_, channel, _), EventKind::Message { message, .. }) => message.channel == channel,
+            (Stream::Messages(_, channel, _), EventKind::Malformed { channel: on, .. }) => *on == channel,
             (Stream::Kicks(_, ring), EventKind::Kick { ring: r, .. }) => *r == ring,
             (Stream::Calls(_, ring), EventKind::Call { ring: r, .. }) => *r == ring,
             (Stream::Errors(_, ring), EventKind::RingError { ring: r }) => *r == ring,
-            (Stream::Closes(_, channel), EventKind::Closed { channel: on, .. }) => *on == channel,
+            (Stream::Closes(_, channel, _), EventKind::Closed { channel: on, .. }) => *on == channel,
             (Stream::Exits(_), EventKind::Exited { .. }) => true,
             (Stream::Qmp(_), EventKind::Qmp { .. }) => true,
+            (Stream::Devices(_, change, _), EventKind::Device { note }) => note.change == change,
             _ => false,
         }
     }
@@ -83,6 +97,8 @@ pub enum What {
     Exit(ExitMatch),
     /// A QMP event.
     Qmp(String),
+    /// A change of a device.
+    Device(DeviceChange),
 }
 
 /// A pattern, ready to be compared.
@@ -134,6 +150,7 @@ impl Matcher {
         match (&self.what, &event.kind) {
             (What::Signal, _) => Ok(()),
             (What::Qmp(name), EventKind::Qmp { name: actual }) if name == actual => Ok(()),
+            (What::Device(change), EventKind::Device { note }) if note.change == *change => self.check_device(note),
             (What::Exit(ExitMatch::Any), _) => Ok(()),
             (What::Exit(ExitMatch::Is(wanted)), EventKind::Exited { exit, .. }) if exit == wanted => Ok(()),
             (What::Request(id, _), EventKind::Message { message, fds, size, .. })
@@ -153,6 +170,17 @@ impl Matcher {
         }
     }
 
+    fn check_device(&self, note: &DeviceNote) -> Result<(), Mismatch> {
+        for (name, condition) in &self.fields {
+            let wrong = |why: String| Mismatch::of(condition.span, why);
+            let value = note.field(name).ok_or_else(|| wrong(format!("{name} is not told")))?;
+            if let Some(why) = mismatch(&Value::U64(value), &condition.value, self.space) {
+                return Err(wrong(format!("{name} {why}")));
+            }
+        }
+        Ok(())
+    }
+
     fn check_message(&self, message: &Message, fds: usize, size: u32) -> Result<(), Mismatch> {
         if let Some(wanted) = &self.need_reply
             && message.needs_reply() != wanted.value
@@ -166,6 +194,12 @@ impl Matcher {
         }
         for (path, condition) in &self.fields {
             let wrong = |why: String| Mismatch::of(condition.span, why);
+            if path == CONN_ID {
+                if let Some(why) = mismatch(&Value::U64(message.conn_id), &condition.value, self.space) {
+                    return Err(wrong(format!("{path} {why}")));
+                }
+                continue;
+            }
             // the status of a reply that the table knows nothing about
             if let (true, Payload::Raw(bytes)) = (path.is_empty(), &message.payload)
                 && let Some(number) = bytes.first_chunk::<8>().filter(|_| bytes.len() == 8)
@@ -217,7 +251,7 @@ impl Matcher {
 
     /// The name of a field, and the base in which messages print it.
     fn field<'m>(&'m self, path: &'m str) -> (&'m str, Base) {
-        let Stream::Messages(_, channel) = self.stream else {
+        let Stream::Messages(_, channel, _) = self.stream else {
             return (path, Base::Decimal);
         };
         let (id, is_reply) = match &self.what {
@@ -263,13 +297,14 @@ impl fmt::Display for Matcher {
             (What::Signal, Stream::Kicks(_, ring)) => write!(f, "kick ring={ring}")?,
             (What::Signal, Stream::Calls(_, ring)) => write!(f, "call ring={ring}")?,
             (What::Signal, Stream::Errors(_, ring)) => write!(f, "error ring={ring}")?,
-            (What::Signal, Stream::Closes(_, channel)) => write!(f, "closed {channel}")?,
+            (What::Signal, Stream::Closes(_, channel, _)) => write!(f, "closed {channel}")?,
             (What::Signal, _) => f.write_str("anything")?,
             (What::Exit(ExitMatch::Any), _) => f.write_str("ended")?,
             (What::Exit(ExitMatch::Is(exit)), _) => write!(f, "ended: {exit}")?,
             (What::Qmp(name), _) => write!(f, "QMP event {name}")?,
+            (What::Device(change), _) => write!(f, "device {change}")?,
         }
-        if let Stream::Messages(_, Channel::Backend) = self.stream {
+        if let Stream::Messages(_, Channel::Backend, _) = self.stream {
             f.write_str(" on backend")?;
         }
         for (path, condition) in &self.fields {

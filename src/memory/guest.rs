@@ -97,6 +97,18 @@ impl GuestMemory {
         Ok(memory)
     }
 
+    /// The same memory once more: for another device of the guest.
+    pub fn share(&self) -> Result<Self, MemoryError> {
+        let mut other = Self::new(&[], self.options)?;
+        for (index, desc) in self.regions.iter().enumerate() {
+            let fd = self.dup(index)?;
+            other.set.insert(Mapping::new(*desc, dup(&fd)?, Access::Write)?)?;
+            other.regions.push(*desc);
+            other.fds.push(fd);
+        }
+        Ok(other)
+    }
+
     /// How it was made.
     pub fn options(&self) -> &MemoryOptions {
         &self.options

@@ -21,6 +21,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("Answer", "Answer"),
     ("HeaderDecl", "Header"),
     ("RetryDecl", "Retry"),
+    ("PciDecl", "vhost-pci peer"),
     ("ExitRule", "Exit rule"),
     ("ExpectedFail", "Expected fail"),
     ("Parameter", "Parameter"),
@@ -69,6 +70,7 @@ pub fn reference_markdown() -> String {
         "Answer",
         "HeaderDecl",
         "RetryDecl",
+        "PciDecl",
         "ExitRule",
     ] {
         page.section(3, name);

@@ -290,6 +290,12 @@ pub fn open_fds() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/fd")?.count())
 }
 
+/// What tells one file from another: device and inode. Two descriptors of one file give the same.
+pub fn file_id(fd: BorrowedFd) -> io::Result<(u64, u64)> {
+    let stat = fstat(fd)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 /// A duplicate, close-on-exec.
 pub fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()

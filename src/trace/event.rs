@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::device::DeviceNote;
 use super::meddling::Meddling;
 use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
@@ -146,6 +147,11 @@ pub enum EventKind {
         /// What.
         what: String,
     },
+    /// Something happened to the device of a simulated vhost-pci peer.
+    Device {
+        /// What.
+        note: DeviceNote,
+    },
     /// Data crossed shared memory and was checked.
     Data {
         /// What.
@@ -214,6 +220,7 @@ impl fmt::Display for EventKind {
             EventKind::Exited { exit, asked: false } => write!(f, "ended: {exit}"),
             EventKind::Qmp { name } => write!(f, "QMP event {name}"),
             EventKind::Fault { what } => write!(f, "fault: {what}"),
+            EventKind::Device { note } => write!(f, "{note}"),
             EventKind::Data { what } | EventKind::Thread { what } => write!(f, "{what}"),
             EventKind::Step { line, what } => write!(f, "step {what} (line {line})"),
         }

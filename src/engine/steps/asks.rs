@@ -28,7 +28,7 @@ impl Run<'_> {
         let asked = match &mut self.peers[peer.0].sim {
             Sim::Front(front) => front.want(wanted).map_err(|e| e.to_string()),
             Sim::Back(back) => back.want(&wanted).map_err(|e| e.to_string()),
-            Sim::None => Ok(()),
+            Sim::Server(_) | Sim::None => Ok(()),
         };
         asked.map_err(|e| Stop::script(Diagnostic::error(e).at(place)))?;
         Ok(match step.wait.as_ref().is_none_or(|wait| wait.value) {
@@ -71,7 +71,7 @@ impl Run<'_> {
         let asking = match &self.peers[peer.0].sim {
             Sim::Front(front) => front.is_asking(),
             Sim::Back(back) => back.is_asking(),
-            Sim::None => false,
+            Sim::Server(_) | Sim::None => false,
         };
         if asking {
             let waits_for = self.front_waits_for(peer);
@@ -122,7 +122,7 @@ impl Run<'_> {
         match &mut self.peers[peer.0].sim {
             Sim::Front(front) => front.take_failure().map(|e| e.to_string()),
             Sim::Back(back) => back.take_failure(),
-            Sim::None => None,
+            Sim::Server(_) | Sim::None => None,
         }
     }
 
@@ -174,7 +174,7 @@ impl Run<'_> {
         let found = match &mut self.peers[peer.0].sim {
             Sim::Front(front) => front.shared(region, offset),
             Sim::Back(back) => back.shared(region, offset),
-            Sim::None => None,
+            Sim::Server(_) | Sim::None => None,
         };
         let name = &step.peer.value;
         let place = format!("offset {offset:#x} of region {region}");
@@ -243,7 +243,7 @@ impl Run<'_> {
                     .expected_actual(hex(&is.value.0), actual);
                 Err(Stop::wrong(diagnostic))
             }
-            Sim::None => Ok(Waiting::Nothing),
+            Sim::Server(_) | Sim::None => Ok(Waiting::Nothing),
         }
     }
 
@@ -263,13 +263,13 @@ impl Run<'_> {
             let (waits, on) = match &peer.sim {
                 Sim::Front(front) => (front.waits_for(), Channel::Backend),
                 Sim::Back(back) => (back.waits_for(), Channel::Main),
-                Sim::None => continue,
+                Sim::Server(_) | Sim::None => continue,
             };
             let Some(waits) = waits else { continue };
             let reads = match &peer.sim {
                 Sim::Front(front) => front.reads(on),
                 Sim::Back(back) => back.reads(on),
-                Sim::None => true,
+                Sim::Server(_) | Sim::None => true,
             };
             let meanwhile = if reads { "" } else { ", and does not read " };
             let socket = if reads {

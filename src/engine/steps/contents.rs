@@ -43,7 +43,7 @@ impl Run<'_> {
         let written = match &mut self.peers[peer.0].sim {
             super::super::peers::Sim::Front(front) => front.memory().write(address, &bytes),
             super::super::peers::Sim::Back(back) => back.memory().write(address, &bytes),
-            super::super::peers::Sim::None => Ok(()),
+            super::super::peers::Sim::Server(_) | super::super::peers::Sim::None => Ok(()),
         };
         written.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(step.address.span)))?;
         Ok(Waiting::Nothing)

@@ -50,6 +50,11 @@ impl Delivery {
         self.from
     }
 
+    /// Where they go.
+    pub(in super::super) fn to(&self) -> PeerId {
+        self.to
+    }
+
     pub(super) fn waits_for(&self) -> String {
         format!("frame {} of {}", self.arrived + 1, self.count)
     }
@@ -157,11 +162,11 @@ impl Run<'_> {
     }
 
     fn prepare_delivery(&mut self, span: Span, delivery: &Delivery) -> Result<()> {
-        let receiver = &mut self.peers[delivery.to.0];
         // frames of before are none of this step's
-        if let Some(back) = receiver.sim.back() {
+        if let Some(back) = self.back_for(delivery.to, delivery.from) {
             back.take_frames();
         }
+        let receiver = &mut self.peers[delivery.to.0];
         if let Some(front) = receiver.sim.front() {
             let posted = front.post_receive(delivery.pair, RECEIVE_BUFFERS);
             return posted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)));
@@ -183,9 +188,10 @@ impl Run<'_> {
         if let Some(front) = sender.sim.front() {
             return front.transmit(delivery.pair, &frame).map_err(|e| wrong(&e));
         }
-        if let Some(back) = sender.sim.back() {
+        if let Some(back) = self.back_for(delivery.from, delivery.to) {
             return back.inject(delivery.pair, frame).map_err(|e| wrong(&e));
         }
+        self.check_has_rings(delivery.from, span)?;
         let command = Command::NetTransmit {
             ring: delivery.pair * 2 + 1,
             frame,
@@ -195,19 +201,30 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// A simulated peer without rings for this has lost its connection, or never had one.
+    fn check_has_rings(&self, peer: PeerId, span: Span) -> Result<()> {
+        let spec = &self.peers[peer.0].spec;
+        match spec.is_simulated() {
+            true => Err(Stop::wrong(
+                Diagnostic::error(format!("`{}` has no device for this any more", spec.name)).at(span),
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn take_arrivals(&mut self, span: Span, delivery: &mut Delivery) -> Result<()> {
         loop {
-            let receiver = &mut self.peers[delivery.to.0];
             let mut arrived: Vec<Vec<u8>> = Vec::new();
-            if let Some(back) = receiver.sim.back() {
+            if let Some(back) = self.back_for(delivery.to, delivery.from) {
                 arrived.extend(back.take_frames().into_iter().map(|tx| tx.bytes));
-            } else if let Some(front) = receiver.sim.front() {
+            } else if let Some(front) = self.peers[delivery.to.0].sim.front() {
                 arrived.extend(std::iter::from_fn(|| front.take_frame(delivery.pair)));
                 if !arrived.is_empty() {
                     let posted = front.post_receive(delivery.pair, RECEIVE_BUFFERS);
                     posted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)))?;
                 }
             } else if delivery.arrived < delivery.count {
+                self.check_has_rings(delivery.to, span)?;
                 arrived.extend(self.qemu_receive(span, delivery)?);
             }
             if arrived.is_empty() {

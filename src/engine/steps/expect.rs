@@ -181,6 +181,14 @@ impl Run<'_> {
                 }
                 (at, why, "the message that came is not as expected")
             }
+            (
+                Some(EventKind::Device { .. }),
+                [_],
+                Some(Mismatch {
+                    why,
+                    condition: Some(at),
+                }),
+            ) => (at, why, "the device is not as expected"),
             (_, [(matcher, _)], _) => (matcher.span, "expected here".to_owned(), OTHER),
             _ => (span, "none of these came".to_owned(), OTHER),
         };

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::super::failure::{Result, Stop};
 use super::super::patterns::channel;
+use super::super::peers::Sim;
 use super::super::resolve::header;
 use super::super::run::Run;
 use super::Waiting;
@@ -26,7 +27,7 @@ const REGION_BYTES_MAX: u64 = 1 << 30;
 impl Run<'_> {
     pub(super) fn send_step(&mut self, send: &Send) -> Result<()> {
         let peer = self.peer(&send.from.value, send.from.span)?;
-        let link = self.link_of(peer, send.from.span)?;
+        let link = self.link_to(peer, send.to.as_ref(), send.from.span)?;
         let channel = channel(send.channel.as_ref())?;
         let at = send.message.span;
         let wrong = |e: String| Stop::script(Diagnostic::error(e).at(at));
@@ -40,7 +41,9 @@ impl Run<'_> {
         }
         let layout = spec.request_layout(fields.iter().map(|(name, _)| name.as_str()));
         let payload = Payload::build(layout, &fields).map_err(|e| wrong(e.to_string()))?;
-        let message = Message::request(spec, payload).need_reply(send.need_reply);
+        let message = Message::request(spec, payload)
+            .on_connection(self.conn_id(peer, link))
+            .need_reply(send.need_reply);
         let fds = match &send.fds {
             Some(kinds) => kinds
                 .iter()
@@ -58,6 +61,9 @@ impl Run<'_> {
             })
         });
         noted.map_err(|e| wrong(e.to_string()))?;
+        if let Sim::Server(server) = &mut self.peers[peer.0].sim {
+            server.sent(link.0, &message);
+        }
         self.send(
             link,
             peer,
@@ -84,7 +90,7 @@ impl Run<'_> {
             None => {
                 let message = Message {
                     dialect: self.dialect,
-                    conn_id: self.dialect.no_conn_id(),
+                    conn_id: self.conn_id(peer, link),
                     channel,
                     request: 0,
                     flags: self.dialect.version(),
@@ -141,9 +147,9 @@ impl Run<'_> {
     pub(super) fn poll_reply(&mut self, reply: &Reply, peer: PeerId, request: u32) -> Result<bool> {
         let span = reply.to.span;
         let open = match &mut self.peers[peer.0].sim {
-            super::super::peers::Sim::Front(front) => front.is_open(request),
-            super::super::peers::Sim::Back(back) => back.is_open(request),
-            super::super::peers::Sim::None => false,
+            Sim::Front(front) => front.is_open(request),
+            Sim::Back(back) => back.is_open(request),
+            Sim::Server(_) | Sim::None => false,
         };
         if !open {
             return Ok(false);
@@ -160,9 +166,9 @@ impl Run<'_> {
         };
         let wrong = |e: &dyn std::fmt::Display| Stop::script(Diagnostic::error(e.to_string()).at(span));
         match &mut self.peers[peer.0].sim {
-            super::super::peers::Sim::Front(front) => front.reply(request, &answer).map_err(|e| wrong(&e))?,
-            super::super::peers::Sim::Back(back) => back.reply(request, &answer).map_err(|e| wrong(&e))?,
-            super::super::peers::Sim::None => {}
+            Sim::Front(front) => front.reply(request, &answer).map_err(|e| wrong(&e))?,
+            Sim::Back(back) => back.reply(request, &answer).map_err(|e| wrong(&e))?,
+            Sim::Server(_) | Sim::None => {}
         }
         Ok(true)
     }
@@ -201,6 +207,8 @@ pub(super) fn needed_fds(spec: &MessageSpec, payload: &Payload, span: Span) -> R
         made.map_err(|e| Stop::harness(format!("memfd: {e}"), span))
     };
     match (spec.id, payload) {
+        // ids that vhost-user has for something else
+        _ if spec.dialect.is_pci() && spec.id > id::frontend::SEND_RARP => Ok(Vec::new()),
         _ if spec.channel == Channel::Backend => (0..spec.request_fds.min).map(|_| memory(MEMFD_BYTES)).collect(),
         (_, Payload::MemTable(table)) => table
             .regions

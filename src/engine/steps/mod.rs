@@ -171,6 +171,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Driver(_) => "driver",
         Step::Qmp(_) => "qmp",
         Step::Qtest(_) => "qtest",
+        Step::Pci(_) => "pci",
     }
 }
 
@@ -212,6 +213,7 @@ impl<'a> Run<'a> {
                 let front = self.peer(&connect.from.value, connect.from.span)?;
                 let back = self.peer(&connect.to.value, connect.to.span)?;
                 let link = self.link_between(front, back);
+                self.links[link.0].pci_socket = connect.socket.as_ref().map(|socket| socket.value.clone());
                 self.begin_connection(link, span)?;
                 let relay = connect.relay.iter().map(|kind| signal_kind(kind.value));
                 self.links[link.0].relays.wanted = match self.steering {
@@ -219,7 +221,10 @@ impl<'a> Run<'a> {
                     None => relay.collect(),
                 };
                 self.make_room(link, connect.room.as_ref())?;
-                return Ok(Waiting::Connection(link));
+                return Ok(match self.is_served(link) {
+                    true => Waiting::Nothing,
+                    false => Waiting::Connection(link),
+                });
             }
             Step::Setup(setup) => return self.begin_setup(setup),
             Step::Send(send) => self.send_step(send)?,
@@ -293,8 +298,11 @@ impl<'a> Run<'a> {
                 let peer = self.peer(&close.peer.value, close.peer.span)?;
                 let channel = channel(close.channel.as_ref())?;
                 let party = self.peers[peer.0].spec.party;
-                let link = self.link_of(peer, span)?;
+                let link = self.link_to(peer, close.to.as_ref(), span)?;
                 self.close_side(link, channel, party, 0);
+                if party == Party::BackEnd && channel == crate::wire::Channel::Main {
+                    self.tell_server_of_close(link);
+                }
             }
             Step::Kill(kill) => self.kill_step(kill, span)?,
             Step::Restart(name) => {
@@ -336,6 +344,7 @@ impl<'a> Run<'a> {
             Step::Driver(driver) => return self.begin_driver(driver, span),
             Step::Qmp(qmp) => return self.begin_qmp(qmp),
             Step::Qtest(qtest) => return self.begin_qtest(qtest),
+            Step::Pci(pci) => self.pci_step(pci, span)?,
             // frames of the track, not steps that wait
             Step::Repeat(_) | Step::Sanity(_) | Step::Use(_) => {}
         }

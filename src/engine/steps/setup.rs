@@ -172,7 +172,7 @@ impl Run<'_> {
         match &self.peers[peer.0].sim {
             super::super::peers::Sim::Front(front) => front.waits_for().unwrap_or_default(),
             super::super::peers::Sim::Back(back) => back.waits_for().unwrap_or_default(),
-            super::super::peers::Sim::None => String::new(),
+            super::super::peers::Sim::Server(_) | super::super::peers::Sim::None => String::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
 use crate::peer::sim::loan::BackLoan;
 use crate::ring::burst::{Device, DeviceRing, Driver};
-use crate::trace::PeerId;
+use crate::trace::{LinkId, PeerId};
 use crate::traffic::lane::{
     Bell, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward, Lane,
     Trouble,
@@ -17,6 +17,8 @@ use crate::traffic::pump::{Borrowed, Pump};
 pub(super) struct OnLoan {
     /// Whose it is.
     pub(super) peer: PeerId,
+    /// Of a server with many connections: on which.
+    pub(super) link: Option<LinkId>,
     /// Which.
     pub(super) ring: u16,
     /// The lane's place in its side.
@@ -151,7 +153,7 @@ impl<'a> AtHome<'a> {
         }
         let mut home = Self { stations, peer };
         home.each(|loan, lane| {
-            match sim {
+            match &mut *sim {
                 Sim::Front(front) => {
                     // where the ring goes on, should another back-end take it over: behind all that this one has returned
                     let settled = settle(lane);
@@ -160,13 +162,14 @@ impl<'a> AtHome<'a> {
                     }
                     return settled.err();
                 }
-                Sim::Back(back) => {
-                    if let Some(port) = device_port(lane, loan.port).and_then(Option::take) {
+                other => {
+                    if let Some(back) = other.back_on(loan.link)
+                        && let Some(port) = device_port(lane, loan.port).and_then(Option::take)
+                    {
                         back.note_base(loan.ring, port.ring.base());
                     }
                 }
-                Sim::None => {}
-            };
+            }
             None
         });
         home
@@ -175,14 +178,14 @@ impl<'a> AtHome<'a> {
     /// Lends them again, as they are now.
     pub(super) fn lend(mut self, sim: &mut Sim) {
         self.each(|loan, lane| {
-            match sim {
+            match &mut *sim {
                 Sim::Front(front) => lend_driver(front, loan, lane),
-                Sim::Back(back) => {
+                other => {
                     if let Some(port) = device_port(lane, loan.port) {
-                        *port = lend_device(back, loan.ring);
+                        // who is gone has no rings
+                        *port = other.back_on(loan.link).and_then(|back| lend_device(back, loan.ring));
                     }
                 }
-                Sim::None => {}
             }
             None
         });

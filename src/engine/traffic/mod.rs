@@ -333,13 +333,13 @@ impl Run<'_> {
                                 keep = Some((loan.peer, loan.ring));
                             }
                         }
-                        Sim::Back(back) => {
+                        other => {
+                            let Some(back) = other.back_on(loan.link) else { continue };
                             if let Some(port) = group::device_port(lane.as_mut(), loan.port).and_then(Option::take) {
                                 back.note_base(loan.ring, port.ring.base());
                             }
                             back.take_back(loan.ring);
                         }
-                        Sim::None => {}
                     }
                 }
                 if let Some(key) = keep {

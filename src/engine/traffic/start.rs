@@ -4,7 +4,6 @@ use super::group::{Group, OnLoan, Station, Stream, lend_device};
 use super::measure::{Negotiated, Windows};
 use super::{DeliveryId, Running};
 use crate::engine::failure::{Result, Stop};
-use crate::engine::peers::Sim;
 use crate::engine::run::Run;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
 use crate::peer::sim::loan::F_RING_PACKED;
@@ -14,7 +13,7 @@ use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::cpu;
-use crate::trace::PeerId;
+use crate::trace::{LinkId, PeerId};
 use crate::traffic::fault::{Fault, Meddler};
 use crate::traffic::lane::{
     Arena, BURST_MAX, Bell, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane, Pace,
@@ -56,10 +55,13 @@ impl Load {
     }
 }
 
+/// Whose ring it is; of a server with many connections, on which.
+type Owner = (PeerId, Option<LinkId>);
+
 /// A lane that is to be moved, and what it borrows: peer, ring, port.
 struct Part {
     lane: Box<dyn Lane>,
-    loans: Vec<(PeerId, u16, usize)>,
+    loans: Vec<(Owner, u16, usize)>,
 }
 
 /// Sides of a delivery: of front-ends, of back-ends.
@@ -75,7 +77,7 @@ const FRONT: usize = 0;
 const BACK: usize = 1;
 
 impl Parts {
-    fn add(&mut self, side: usize, lane: Box<dyn Lane>, loans: Vec<(PeerId, u16, usize)>) -> (usize, usize) {
+    fn add(&mut self, side: usize, lane: Box<dyn Lane>, loans: Vec<(Owner, u16, usize)>) -> (usize, usize) {
         self.sides[side].push(Part { lane, loans });
         (side, self.sides[side].len() - 1)
     }
@@ -310,11 +312,13 @@ impl Run<'_> {
             let mut loans = Vec::new();
             let mut lanes = Vec::new();
             for (lane, part) in side.into_iter().enumerate() {
-                loans.extend(
-                    part.loans
-                        .into_iter()
-                        .map(|(peer, ring, port)| OnLoan { peer, ring, lane, port }),
-                );
+                loans.extend(part.loans.into_iter().map(|((peer, link), ring, port)| OnLoan {
+                    peer,
+                    link,
+                    ring,
+                    lane,
+                    port,
+                }));
                 lanes.push(part.lane);
             }
             let mut side = Side::new(lanes);
@@ -364,12 +368,13 @@ impl Run<'_> {
         let id = self.stream();
         let ring = load.pair * 2 + 1;
         let source = self.source_lane(parts, front, ring, id, load, span)?;
-        let port = self.device(back, ring, span)?;
+        let owner = (back, self.link_with(back, front));
+        let port = self.device(owner, ring, span)?;
         let mut lane = DeviceReceiver::<Device>::new(port, self.sink(id, load), load.burst);
         if load.stamped {
             lane = lane.stamped();
         }
-        let sink = parts.add(BACK, Box::new(lane), vec![(back, ring, 0)]);
+        let sink = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
         parts.streams.push(Stream { id, source, sink, goal });
@@ -380,7 +385,8 @@ impl Run<'_> {
         let id = self.stream();
         let ring = load.pair * 2;
         let sink = self.sink_lane(parts, front, ring, id, load, span)?;
-        let port = self.device(back, ring, span)?;
+        let owner = (back, self.link_with(back, front));
+        let port = self.device(owner, ring, span)?;
         let merges = self.negotiated(front, load).features & F_MRG_RXBUF != 0;
         let pace = Pace::new(load.packets, load.rate);
         let source = self.source(id, load);
@@ -388,7 +394,7 @@ impl Run<'_> {
         if load.stamped {
             lane = lane.stamped();
         }
-        let source = parts.add(BACK, Box::new(lane), vec![(back, ring, 0)]);
+        let source = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
         parts.streams.push(Stream { id, source, sink, goal });
@@ -408,14 +414,18 @@ impl Run<'_> {
         };
         // real back-ends forward by themselves
         if let (Some(first), Some(second)) = (behind(self, from), behind(self, to)) {
+            let (first, second) = (
+                (first, self.link_with(first, from)),
+                (second, self.link_with(second, to)),
+            );
             let ports = (self.device(first, out, span)?, self.device(second, back_in, span)?);
             let mut lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
-            if let Some((name, at)) = self.peers[first.0].spec.fault {
+            if let Some((name, at)) = self.peers[first.0.0].spec.fault {
                 let fault = fault_of(name, load.sizes.of(at));
                 lane = lane.meddling(Meddler::new(fault, at));
             }
             parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, back_in, 1)]);
-            parts.rests = self.peers[first.0].spec.rests;
+            parts.rests = self.peers[first.0.0].spec.rests;
         }
         let goal = load.packets;
         parts.streams.push(Stream { id, source, sink, goal });
@@ -438,7 +448,7 @@ impl Run<'_> {
         if load.stamped {
             lane = lane.stamped();
         }
-        Ok(parts.add(FRONT, Box::new(lane), vec![(front, ring, 0)]))
+        Ok(parts.add(FRONT, Box::new(lane), vec![((front, None), ring, 0)]))
     }
 
     fn sink_lane(
@@ -474,7 +484,7 @@ impl Run<'_> {
             lane = Some(Box::new(receiver));
         }
         let lane = lane.ok_or_else(|| Stop::harness("a receiver without a lane", span))?;
-        Ok(parts.add(FRONT, lane, vec![(front, ring, 0)]))
+        Ok(parts.add(FRONT, lane, vec![((front, None), ring, 0)]))
     }
 
     /// A driver's ring, fresh or as an earlier delivery left it.
@@ -545,16 +555,16 @@ impl Run<'_> {
     /// A device's ring as it is now, and from now on with every message.
     fn device(
         &mut self,
-        back: PeerId,
+        (back, link): Owner,
         ring: u16,
         span: Span,
     ) -> Result<Option<crate::traffic::lane::DevicePort<Device>>> {
-        match &mut self.peers[back.0].sim {
-            Sim::Back(back) => {
+        match self.peers[back.0].sim.back_on(link) {
+            Some(back) => {
                 back.lend(ring);
                 Ok(lend_device(back, ring))
             }
-            _ => {
+            None => {
                 let message = "a delivery with a load of its own ends at the harness: at a simulated peer";
                 Err(Stop::script(Diagnostic::error(message).at(span)))
             }

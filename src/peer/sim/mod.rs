@@ -5,12 +5,14 @@ pub mod answer;
 pub mod back;
 pub mod front;
 pub mod loan;
+pub mod pci;
 pub mod retry;
 pub mod wanted;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::trace::DeviceNote;
 use crate::wire::{Channel, Message};
 
 /// What a simulated peer wants done.
@@ -45,6 +47,8 @@ pub enum Output {
     Fault(String),
     /// Data crossed shared memory.
     Data(String),
+    /// Something happened to a vhost-pci device.
+    Device(DeviceNote),
 }
 
 /// A message on its way out.

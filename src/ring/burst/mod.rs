@@ -12,6 +12,7 @@
 //! other side are read once a burst; a lookup of a buffer is a compare with the region of the one before.
 
 mod any;
+mod at;
 mod chains;
 mod packed;
 mod publish;

@@ -1,32 +1,14 @@
 //! The four moves by which two sides of a ring hand things over, and the only places where their memory ordering is decided.
 //!
 //! They are written over any atomic, so that `loom` runs the very same functions through every interleaving and every
-//! reordering the memory model allows (`tests/publish.rs`).
+//! reordering the memory model allows (`tests/loom.rs` of the repository, which includes this file).
 
-use std::sync::atomic::{Ordering, fence};
-
-use crate::sys::shared::{SharedArray, Word};
+use std::sync::atomic::Ordering;
 
 /// A word that both sides see: an index, the flags of a descriptor, a wish for notification.
 pub(super) trait Shared<T> {
     fn load(&self, order: Ordering) -> T;
     fn store(&self, value: T, order: Ordering);
-}
-
-/// One word of an array.
-#[derive(Clone, Copy)]
-pub(super) struct At<'a, T: Word>(pub(super) &'a SharedArray<T>, pub(super) usize);
-
-impl<T: Word> Shared<T> for At<'_, T> {
-    #[inline(always)]
-    fn load(&self, order: Ordering) -> T {
-        self.0.load(self.1, order)
-    }
-
-    #[inline(always)]
-    fn store(&self, value: T, order: Ordering) {
-        self.0.store(self.1, value, order);
-    }
 }
 
 /// Hands over all that was written before: whoever consumes `value` sees it.
@@ -60,10 +42,4 @@ pub(super) fn wish_then_look<T, R>(
 pub(super) fn published_then_wish<T>(full_fence: impl FnOnce(), wish: &impl Shared<T>) -> T {
     full_fence();
     wish.load(Ordering::Relaxed)
-}
-
-/// The fence outside of models.
-#[inline(always)]
-pub(super) fn full_fence() {
-    fence(Ordering::SeqCst);
 }

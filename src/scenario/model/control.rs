@@ -61,6 +61,9 @@ pub struct Connect {
     pub from: At<String>,
     /// The back-end.
     pub to: At<String>,
+    /// Of a vhost-pci server with several: the socket. Default: its first.
+    #[serde(default)]
+    pub socket: Option<At<String>>,
     /// Notifications that go through the harness from here on, so that each is an event that can be held, dropped, repeated. Others go
     /// from peer to peer.
     #[serde(default)]
@@ -204,6 +207,9 @@ pub enum NewsSocket {
 pub struct Close {
     /// The simulated peer that closes.
     pub peer: At<String>,
+    /// The peer on the other side, where this one has several connections.
+    #[serde(default)]
+    pub to: Option<At<String>>,
     /// `main` (default) or `backend`.
     #[serde(default)]
     pub channel: Option<At<String>>,

@@ -13,6 +13,9 @@ use super::{ExitRule, HeaderDecl};
 pub struct Send {
     /// The simulated peer that sends.
     pub from: At<String>,
+    /// The peer on the other side, where the sender has several connections.
+    #[serde(default)]
+    pub to: Option<At<String>>,
     /// `main` (default) or `backend`.
     #[serde(default)]
     pub channel: Option<At<String>>,
@@ -111,13 +114,16 @@ pub struct Reply {
     pub split: Vec<At<Num>>,
 }
 
-/// What may be met on the timeline. Exactly one of `message`, `reply_to`, `kick`, `call`, `error`, `closed`, `exits`, `event`.
+/// What may be met on the timeline. Exactly one of `message`, `reply_to`, `kick`, `call`, `error`, `closed`, `exits`, `event`, `device`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pattern {
     /// The peer it comes from.
     #[serde(default)]
     pub from: Option<At<String>>,
+    /// The peer on the other side, where that one has several connections.
+    #[serde(default)]
+    pub to: Option<At<String>>,
     /// `main` (default) or `backend`.
     #[serde(default)]
     pub channel: Option<At<String>>,
@@ -145,6 +151,9 @@ pub struct Pattern {
     /// A QMP event of this name.
     #[serde(default)]
     pub event: Option<At<String>>,
+    /// This happened to a vhost-pci device: `created`, `plugged`, `started`, `stopped`, `unplugged`, `destroyed` …; `fields` are its numbers.
+    #[serde(default)]
+    pub device: Option<At<String>>,
     /// The need_reply flag.
     #[serde(default)]
     pub need_reply: Option<At<bool>>,

@@ -6,6 +6,7 @@ mod checks;
 mod control;
 mod device;
 mod messages;
+mod pci;
 mod peers;
 
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ pub use checks::*;
 pub use control::*;
 pub use device::*;
 pub use messages::*;
+pub use pci::*;
 pub use peers::*;
 
 /// One scenario, or a family of them if a parameter lists several values.
@@ -234,4 +236,6 @@ pub enum Step {
     Qmp(Qmp),
     /// A qtest line to QEMU.
     Qtest(Qtest),
+    /// What an administrator or the slave's guest does to a vhost-pci server.
+    Pci(PciStep),
 }

@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, Visitor};
 
 use super::super::scalar::{Bytes, Duration, Node, Num, Ordered, Size};
 use super::super::span::At;
-use super::{Scenario, Serves};
+use super::{PciDecl, Scenario, Serves};
 use crate::peer::sim::retry::Resends;
 use crate::wire::Dialect;
 
@@ -96,6 +96,9 @@ pub struct PeerDecl {
     /// The peer is a modelled endpoint with a policy for requests that cross; both of a scenario are, or none.
     #[serde(default)]
     pub retry: Option<At<RetryDecl>>,
+    /// What it is in vhost-pci.
+    #[serde(default)]
+    pub pci: Option<PciDecl>,
     /// How the process must end. Default: alive until the harness stops it, then a clean end.
     #[serde(default)]
     pub exit: Option<ExitRule>,

@@ -50,11 +50,14 @@ impl<'a> Cx<'a> {
         let Some(peer) = found.filter(|peer| peer.kind == Kind::Simulated) else {
             return;
         };
-        let device = peer
-            .decl
-            .device
-            .as_ref()
-            .map_or("generic", |device| device.value.as_str());
+        let device = peer.decl.device.as_ref().map_or(
+            if self.scenario.dialect().is_pci() {
+                "net"
+            } else {
+                "generic"
+            },
+            |device| device.value.as_str(),
+        );
         if device != "net" {
             let error = format!("`{}` is a {device} device, which carries no frames", name.value);
             self.report(

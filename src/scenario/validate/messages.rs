@@ -123,6 +123,10 @@ impl Cx<'_> {
     ) {
         for name in names.filter(|name| !name.value.contains("${")) {
             let root = name.value.split(['.', '[']).next().unwrap_or("");
+            if name.value == "conn_id" && self.scenario.dialect().has_conn_id() {
+                // a word of the header
+                continue;
+            }
             let known = layouts.iter().flat_map(|layout| layout.field_names());
             let Some(field) = layouts.iter().find_map(|layout| layout.field(root)) else {
                 if root == "num_regions" && layouts.contains(&Layout::MemTable) {

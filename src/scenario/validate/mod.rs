@@ -8,6 +8,7 @@ mod flow;
 mod messages;
 mod numbers;
 mod patterns;
+mod pci;
 mod peers;
 mod schedule;
 mod steps;

@@ -70,7 +70,8 @@ impl<'a> Cx<'a> {
         let Some(peer) = peer.filter(|peer| peer.kind == Kind::Simulated) else {
             return;
         };
-        let is_net = peer.decl.device.as_ref().is_some_and(|device| device.value == "net");
+        let pci = self.scenario.dialect().is_pci();
+        let is_net = peer.decl.device.as_ref().map_or(pci, |device| device.value == "net");
         let rings = match &peer.decl.queues {
             Some(queues) => literal(queues),
             None => Some(if is_net { 2 } else { 1 }),

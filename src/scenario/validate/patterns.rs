@@ -30,6 +30,7 @@ pub(super) fn kinds(pattern: &Pattern) -> Vec<(&'static str, Span)> {
                 .map(|_| pattern.from.as_ref().map_or(Span::default(), |f| f.span)),
         ),
         ("event", place(&pattern.event)),
+        ("device", place(&pattern.device)),
     ]
     .into_iter()
     .filter_map(|(name, place)| Some((name, place?)))
@@ -105,7 +106,7 @@ impl<'a> Cx<'a> {
             [] => self.report(
                 Diagnostic::error("the pattern does not say what is to come")
                     .at(place)
-                    .help("one of: message, reply_to, kick, call, error, closed, exits, event"),
+                    .help("one of: message, reply_to, kick, call, error, closed, exits, event, device"),
             ),
             [_] => {}
             [(first, at), (second, again), ..] => self.report(
@@ -156,6 +157,10 @@ impl<'a> Cx<'a> {
         if let Some(closed) = &pattern.closed {
             self.channel(Some(closed));
         }
+        if let Some(device) = &pattern.device {
+            self.device_change(device);
+        }
+        self.other_end(pattern.to.as_ref());
         if let Some(exit) = &pattern.exits {
             self.exit_rule(exit, pattern.from.as_ref().map_or(Span::default(), |f| f.span));
         }
@@ -212,7 +217,8 @@ impl<'a> Cx<'a> {
                 self.values(name, condition, &[Holds::Number(32)], None);
             }
         }
-        if let (false, Some(kind), Some((key, _))) = (is_message, kind, pattern.fields.iter().next()) {
+        let has_fields = is_message || kind == Some("device");
+        if let (false, Some(kind), Some((key, _))) = (has_fields, kind, pattern.fields.iter().next()) {
             self.report(Diagnostic::error(format!("`{kind}` has no fields")).at(key.span));
         }
         if let (true, Some(need_reply)) = (pattern.reply_to.is_some(), &pattern.need_reply) {

@@ -21,7 +21,7 @@ pub(super) enum Kind {
 impl Kind {
     fn of(value: &str) -> Self {
         match value {
-            "simulated" => Self::Simulated,
+            "simulated" | super::pci::SERVER => Self::Simulated,
             path if path.starts_with("listen:") || path.starts_with("connect:") => Self::External,
             _ => Self::Process,
         }
@@ -48,7 +48,7 @@ pub(super) struct Peer<'a> {
 }
 
 /// Names that a slip of the pen may have meant. Other words are names of the catalogue, which is not known here.
-const BUILT_IN: [&str; 2] = ["simulated", "reference"];
+const BUILT_IN: [&str; 3] = ["simulated", "reference", super::pci::SERVER];
 
 const SIGNALS: [&str; 17] = [
     "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1", "SIGSEGV",
@@ -100,6 +100,7 @@ impl<'a> Cx<'a> {
         self.of_party(peer.decl, peer);
         self.sizes(peer.decl);
         self.dialect(peer);
+        self.pci(peer);
         let kind = self.device_kind(peer);
         let dialect = self.scenario.dialect();
         if let Some(choice) = &peer.decl.features {

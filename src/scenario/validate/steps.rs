@@ -34,9 +34,13 @@ impl<'a> Cx<'a> {
             Step::Connect(connect) => {
                 self.actor(&connect.from, "connect from", FRONT, Kinds::Any);
                 self.actor(&connect.to, "connect to", BACK, Kinds::Any);
+                self.pci_socket(connect);
             }
             Step::Setup(setup) => drop(self.actor(&setup.peer, "setup", FRONT, Kinds::Started)),
-            Step::Send(send) => self.send(send),
+            Step::Send(send) => {
+                self.other_end(send.to.as_ref());
+                self.send(send);
+            }
             Step::Raw(raw) => self.raw(raw, place),
             Step::Reply(reply) => self.reply(reply),
             Step::Request(request) => self.request_step(request),
@@ -86,6 +90,7 @@ impl<'a> Cx<'a> {
             Step::Call(ring) => drop(self.actor(&ring.from, "call", BACK, Kinds::Simulated)),
             Step::Close(close) => {
                 self.actor(&close.peer, "close", None, Kinds::Simulated);
+                self.other_end(close.to.as_ref());
                 self.channel(close.channel.as_ref());
             }
             Step::Kill(kill) => {
@@ -112,6 +117,7 @@ impl<'a> Cx<'a> {
                 }
             }
             Step::Qtest(qtest) => drop(self.actor(&qtest.peer, "qtest", FRONT, Kinds::Qemu)),
+            Step::Pci(step) => self.pci_step(step),
         }
     }
 

@@ -101,6 +101,8 @@ pub(super) fn print_to(text: &mut String, header: &Header, event: &Event) -> boo
         }
         EventKind::Qmp { name } => line.from(None).field("event", &bounded(name)),
         EventKind::Fault { what } => line.link(true).from(None).field("fault", &bounded(what)),
+        // read back as words: what it tells in numbers is of the run that made it
+        EventKind::Device { note } => line.link(true).from(None).field("data", &bounded(&note.to_string())),
         EventKind::Data { what } => line.link(true).from(None).field("data", &bounded(what)),
         _ => {
             text.truncate(start);

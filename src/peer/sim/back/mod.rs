@@ -176,6 +176,44 @@ impl SimBack {
         self.resume.clear();
     }
 
+    /// Another device takes the place of this one. Rings that are set up stay so.
+    pub fn set_device(&mut self, device: Box<dyn DeviceModel + Send>) {
+        self.config.device = device;
+        self.config.device.set_features(self.features);
+    }
+
+    /// What somebody else has negotiated for it.
+    pub fn negotiated(&mut self, features: u64, protocol_features: u64) {
+        self.features = features;
+        self.protocol_features = protocol_features;
+        self.config.device.set_features(features);
+    }
+
+    /// Guest memory that somebody else has mapped.
+    pub fn use_memory(&mut self, memory: RegionTable) {
+        self.memory = memory;
+    }
+
+    /// Stops every ring, and gives up the descriptors of all.
+    pub fn stop_all(&mut self) {
+        for index in 0..self.config.queues {
+            self.stop(index);
+        }
+        self.rings = (0..self.config.queues).map(|_| Ring::default()).collect();
+        self.resume.clear();
+    }
+
+    /// Descriptors of rings that it holds.
+    pub fn fds_held(&self) -> usize {
+        let held = |ring: &Ring| {
+            [&ring.kick, &ring.call, &ring.error]
+                .iter()
+                .filter(|fd| fd.is_some())
+                .count()
+        };
+        self.rings.iter().map(held).sum()
+    }
+
     /// Answers as a recorded back-end did: what it offered, what it said it has, which requests it refused.
     pub fn play_again<'m>(&mut self, replies: impl Iterator<Item = &'m Message>) {
         for reply in replies.filter(|m| m.is_reply() && m.channel == Channel::Main) {

@@ -6,6 +6,7 @@ mod ask;
 mod channel;
 mod data;
 mod loan;
+mod pci;
 mod setup;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +25,7 @@ use data::Pending;
 use setup::Task;
 
 pub use channel::{IOVA_BASE, Serving};
+pub use pci::MasterConfig;
 pub use setup::Goal;
 
 /// Guest address of the first region. Not 0, so that a guest address taken for an offset is noticed.
@@ -67,6 +69,8 @@ pub struct FrontConfig {
     pub kick_on_start: bool,
     /// Requests on the channel that it leaves for `reply`.
     pub manual: Vec<u32>,
+    /// What it says of itself as a vhost-pci master.
+    pub master: Option<MasterConfig>,
     /// Scripted answers on the channel by request id.
     pub answers: Vec<(u32, Answer)>,
     /// When it serves the channel.
@@ -236,6 +240,8 @@ pub struct SimFront {
     echo_results: BTreeMap<u64, Result<(), String>>,
     serial: u64,
     last_base: Option<u32>,
+    /// It is a vhost-pci master.
+    master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
     /// The inflight area that the back-end handed out, until it is handed back.
@@ -245,7 +251,7 @@ pub struct SimFront {
 
 impl SimFront {
     /// A front-end with its memory and rings laid out.
-    pub fn new(mut config: FrontConfig) -> Result<Self, FrontError> {
+    pub fn new(config: FrontConfig) -> Result<Self, FrontError> {
         let region_size = (config.memory_size / u64::from(config.regions.max(1))).next_multiple_of(0x1000);
         let layout: Vec<RegionLayout> = (0..u64::from(config.regions.max(1)))
             .map(|i| RegionLayout {
@@ -266,18 +272,33 @@ impl SimFront {
             huge_pages: config.huge_pages,
         };
         let memory = GuestMemory::new(&layout, options)?;
+        Self::on(config, memory)
+    }
+
+    /// Another device of the same guest: it has the same memory, and uses another part of it.
+    pub fn beside(config: FrontConfig, other: &Self) -> Result<Self, FrontError> {
+        let memory = other.memory.share()?;
+        Self::on(config, memory)
+    }
+
+    /// A front-end on memory that is there.
+    fn on(mut config: FrontConfig, memory: GuestMemory) -> Result<Self, FrontError> {
+        let (part, parts) = config.master.as_ref().map_or((0, 1), |master| master.part);
+        let whole = memory.regions().first().map_or(0, |region| region.size);
+        let own = (whole / parts.max(1) as u64) & !(RING_AREA_ALIGN - 1);
+        let base = MEMORY_BASE + part as u64 * own;
         let mut rings = Vec::new();
-        let mut next = MEMORY_BASE;
+        let mut next = base;
         for _ in 0..config.queues {
             let (ring, bytes) = SplitLayout::pack_at(next, config.ring_size)?;
             next = (next + bytes).next_multiple_of(RING_AREA_ALIGN);
-            if next > MEMORY_BASE + region_size {
+            if next > base + own {
                 let (queues, size) = (config.queues, config.ring_size);
                 return Err(FrontError::NoRoom {
                     queues,
                     size,
-                    needed: next - MEMORY_BASE,
-                    room: region_size,
+                    needed: next - base,
+                    room: own,
                 });
             }
             let mut driver = SplitDriver::new(ring)?;
@@ -292,16 +313,14 @@ impl SimFront {
                 pending: BTreeMap::new(),
             });
         }
-        let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, MEMORY_BASE + region_size - next))];
-        pools.extend(
-            layout
-                .iter()
-                .skip(1)
-                .map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))),
-        );
+        let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, base + own - next))];
+        let others = memory.regions().iter().skip(1).filter(|_| part == 0);
+        pools.extend(others.map(|r| (r.guest_address, BufferPool::new(r.guest_address, r.size))));
+        let master = config.master.clone().map(pci::Master::new);
         let scripts = Scripts::new(std::mem::take(&mut config.answers));
         Ok(Self {
             config,
+            master,
             memory,
             pools,
             rings,
@@ -345,6 +364,7 @@ impl SimFront {
         self.channel = channel::ChannelState::default();
         self.scripts.connected();
         self.failure = None;
+        self.forget_conn_id();
         for ring in &mut self.rings {
             (ring.kick, ring.call, ring.in_band) = (None, None, false);
         }
@@ -465,6 +485,10 @@ impl SimFront {
             return false;
         }
         if !message.is_reply() {
+            self.slave_request(message);
+            return false;
+        }
+        if self.mistakes_reply(message) {
             return false;
         }
         if message.request == id::frontend::GET_INFLIGHT_FD {
@@ -585,11 +609,14 @@ impl SimFront {
             (id::frontend::GET_PROTOCOL_FEATURES, Some(features)) => self.protocol_offered = features,
             _ => {}
         }
+        self.note_master_reply(request, reply);
         self.learn(reply);
     }
 
     fn has(&self, feature: ProtocolFeature) -> bool {
-        self.protocol_features & feature.mask() != 0
+        // beyond these, a bit of vhost-pci means something else
+        let is_shared = feature <= ProtocolFeature::ReplyAck || !self.config.dialect.is_pci();
+        is_shared && self.protocol_features & feature.mask() != 0
     }
 
     fn fail(&mut self, error: FrontError) {

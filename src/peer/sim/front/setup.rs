@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::pci::MasterTask;
 use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
@@ -55,6 +56,7 @@ pub(super) enum Task {
     Enable(u16, bool),
     Stop(u16),
     DriverOk,
+    Master(MasterTask),
     Reached(Goal),
 }
 
@@ -66,6 +68,10 @@ impl SimFront {
                 continue;
             }
             match step {
+                Goal::Negotiated if self.master.is_some() => {
+                    let hello = self.master_hello();
+                    self.tasks.extend(hello);
+                }
                 Goal::Negotiated => self.tasks.extend([Task::Get(request::GET_FEATURES), Task::Negotiate]),
                 Goal::Memory => self.tasks.push_back(Task::Memory),
                 Goal::Started => (0..self.config.queues).for_each(|ring| self.queue_start(ring)),
@@ -73,6 +79,10 @@ impl SimFront {
                     self.tasks
                         .extend((0..self.config.queues).map(|ring| Task::Enable(ring, true)));
                     self.tasks.push_back(Task::DriverOk);
+                    if self.master.is_some() {
+                        let last = [MasterTask::Init, MasterTask::Plugged];
+                        self.tasks.extend(last.map(Task::Master));
+                    }
                 }
             }
             self.tasks.push_back(Task::Reached(step));
@@ -329,6 +339,7 @@ impl SimFront {
                 self.request(request::SET_STATUS, Payload::U64(STATUS_DRIVER_OK), Vec::new());
             }
             Task::DriverOk => {}
+            Task::Master(task) => self.master_task(task)?,
             Task::Reached(goal) => self.done = Some(goal),
         }
         Ok(())
@@ -344,7 +355,9 @@ impl SimFront {
             spec.reply.kind,
             crate::wire::ReplyKind::Always | crate::wire::ReplyKind::FdOnly
         );
-        let message = Message::request(spec, payload).need_reply(acknowledged && !own_reply);
+        let message = Message::request(spec, payload)
+            .on_connection(self.conn_id())
+            .need_reply(acknowledged && !own_reply);
         if let Some(wanted) = self.for_step.take() {
             // a step asked for it: what it is about is the task's, and who sees it is the step's
             if let Err(error) = self.send_for_step(&wanted, message, fds) {

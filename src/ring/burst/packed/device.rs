@@ -8,8 +8,9 @@ use crate::ring::packed::{Position, base, positions, wants_event};
 use crate::ring::split::{Descriptor, device::indirect_count};
 use crate::ring::{PackedLayout, RingError};
 
+use super::super::at::{At, full_fence};
 use super::super::chains::{Walk, read_table};
-use super::super::publish::{At, Shared, consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::publish::{Shared, consume, publish, published_then_wish, wish_then_look};
 use super::super::{Chains, DeviceRing, RingOptions, Ticket};
 use super::{Parts, flags_of, id_of, word};
 

@@ -9,7 +9,8 @@ use crate::ring::split::{Descriptor, driver::check_chain};
 use crate::ring::{Buffer, PackedLayout, RingError};
 use crate::sys::shared::Place;
 
-use super::super::publish::{At, Shared, consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::at::{At, full_fence};
+use super::super::publish::{Shared, consume, publish, published_then_wish, wish_then_look};
 use super::super::{Done, DriverRing, RingOptions, writable_bytes};
 use super::{Parts, flags_of, id_of, word};
 

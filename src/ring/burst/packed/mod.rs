@@ -10,7 +10,7 @@ use crate::memory::Reach;
 use crate::ring::{PackedLayout, RingError};
 use crate::sys::shared::SharedArray;
 
-use super::publish::At;
+use super::at::At;
 
 /// The three parts of a packed ring, in reach.
 ///

@@ -8,8 +8,9 @@ use crate::ring::split::{AVAIL_F_NO_INTERRUPT, DESC_F_INDIRECT, DESC_F_NEXT, DES
 use crate::ring::split::{Descriptor, event_passed};
 use crate::ring::{RingError, SplitLayout};
 
+use super::super::at::full_fence;
 use super::super::chains::Walk;
-use super::super::publish::{consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::publish::{consume, publish, published_then_wish, wish_then_look};
 use super::super::{Chains, DeviceRing, RingOptions, Ticket};
 use super::Parts;
 

@@ -8,7 +8,8 @@ use crate::ring::split::{Descriptor, driver::check_chain, event_passed};
 use crate::ring::{Buffer, RingError, SplitLayout};
 use crate::sys::shared::Place;
 
-use super::super::publish::{consume, full_fence, publish, published_then_wish, wish_then_look};
+use super::super::at::full_fence;
+use super::super::publish::{consume, publish, published_then_wish, wish_then_look};
 use super::super::{Done, DriverRing, RingOptions, writable_bytes};
 use super::{Parts, word};
 

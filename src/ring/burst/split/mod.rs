@@ -12,7 +12,7 @@ use crate::memory::Reach;
 use crate::ring::{RingError, SplitLayout};
 use crate::sys::shared::SharedArray;
 
-use super::publish::At;
+use super::at::At;
 
 /// The three parts of a split ring, in reach.
 #[derive(Debug, Clone)]

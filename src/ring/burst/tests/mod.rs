@@ -3,7 +3,6 @@
 
 mod arms;
 mod differential;
-mod publish;
 mod violations;
 
 use crate::memory::{GuestMemory, MemoryOptions, RegionLayout};

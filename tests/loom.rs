@@ -1,7 +1,10 @@
-//! The moves of `publish.rs` in every interleaving, and with every reordering the memory model allows, by `loom`. The models
+//! The moves of `src/ring/burst/publish.rs` in every interleaving, and with every reordering the memory model allows, by `loom`. The models
 //! call the functions the rings call; only the atomics are loom's. Each has a twin with the ordering taken away, in which
 //! something has to go wrong: a model in which nothing can is worth nothing. What goes wrong is noted and not asserted, for a
-//! panic inside of loom's threads may end the process.
+//! panic inside of loom's threads may end the process. They are a program of their own: loom's coroutines handle SIGSEGV and
+//! SIGBUS, and exchange the panic hook, for the whole process.
+
+#![expect(clippy::unwrap_used, reason = "a test may end with a panic")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
 use loom::thread;
 
-use crate::ring::packed::Position;
-use crate::ring::split::event_passed;
+use vhost_user_harness::ring::packed::Position;
+use vhost_user_harness::ring::split::event_passed;
 
-use super::super::publish::{Shared, consume, publish, published_then_wish, wish_then_look};
+#[path = "../src/ring/burst/publish.rs"]
+mod publish;
+
+use publish::{Shared, consume, publish, published_then_wish, wish_then_look};
 
 impl Shared<u16> for AtomicU16 {
     fn load(&self, order: Ordering) -> u16 {
@@ -34,7 +40,7 @@ impl Shared<u64> for AtomicU64 {
     }
 }
 
-/// A word of which nothing is published or consumed: what the rings would be without `publish.rs`.
+/// A word of which nothing is published or consumed: what the rings would be without `src/ring/burst/publish.rs`.
 struct Careless<A>(A);
 
 impl Shared<u16> for Careless<AtomicU16> {
