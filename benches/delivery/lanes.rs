@@ -32,6 +32,16 @@ enum Work {
     Sink(Box<Sink>),
 }
 
+impl Work {
+    /// Frames made, or taken.
+    fn total(&self) -> u64 {
+        match self {
+            Self::Source(source) => source.made(),
+            Self::Sink(sink) => sink.frames(),
+        }
+    }
+}
+
 /// What either side can do with its rings.
 pub(super) trait Side: Send + 'static {
     fn step(lane: &mut Lane<Self>) -> usize
@@ -47,11 +57,13 @@ pub(super) struct Running<R> {
 
 impl<R: Side> Running<R> {
     pub(super) fn start(mut lane: Lane<R>, cpu: usize) -> Self {
-        let (stop, moved) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let moved = Arc::new(AtomicU64::new(lane.work.total()));
+        let stop = Arc::new(AtomicBool::new(false));
         let (theirs, count) = (Arc::clone(&stop), Arc::clone(&moved));
         let thread = std::thread::spawn(move || {
             pin(cpu);
-            let mut total = 0;
+            // from one run to the next, as what it has made or taken
+            let mut total = lane.work.total();
             while !theirs.load(Ordering::Relaxed) {
                 let now = R::step(&mut lane);
                 if now > 0 {
@@ -70,14 +82,11 @@ impl<R: Side> Running<R> {
     pub(super) fn end(self) -> (Lane<R>, u64) {
         self.stop.store(true, Ordering::Relaxed);
         let lane = self.thread.join().expect("a lane does not fail");
-        let total = match &lane.work {
-            Work::Source(source) => source.made(),
-            Work::Sink(sink) => {
-                let tally = sink.tally(&[]);
-                assert!(tally.is_clean(), "{:?}", tally.findings);
-                tally.frames
-            }
-        };
+        if let Work::Sink(sink) = &lane.work {
+            let tally = sink.tally(&[]);
+            assert!(tally.is_clean(), "{:?}", tally.findings);
+        }
+        let total = lane.work.total();
         (lane, total)
     }
 }

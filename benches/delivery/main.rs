@@ -338,8 +338,11 @@ fn both_own<S: lanes::Side, R: lanes::Side>(
     let sending = lanes::Running::start(sender, sender_cpu);
     let rate = own_receives(&receiving, window);
     let (sender, sent) = sending.end();
-    // what is under way arrives
-    std::thread::sleep(Duration::from_millis(20));
+    // what is under way arrives, whenever the receiver gets the processor
+    let begun = Instant::now();
+    while receiving.moved() < sent && begun.elapsed() < PATIENCE && !receiving.has_ended() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let (receiver, received) = receiving.end();
     assert_eq!(sent, received, "no packet is lost");
     (sender, receiver, rate)
