@@ -16,6 +16,7 @@ use super::failure::{Stop, StopKind};
 use super::run::Run;
 use crate::judge::outcome::Outcome;
 use crate::scenario::model::Step;
+use crate::scenario::span::At;
 use crate::scenario::{Diagnostic, Plan};
 use crate::sys::clock::Moment;
 use crate::sys::steer::Steered;
@@ -258,6 +259,26 @@ impl<'a> Run<'a> {
         }
         steering.begins.take_if(|chosen| *chosen == track).is_some()
     }
+}
+
+/// Why a scenario cannot be steered: a step of it that is no choice of a scheduler.
+pub fn unsteerable(plan: &Plan) -> Option<Diagnostic> {
+    fn find(steps: &[At<Step>]) -> Option<Diagnostic> {
+        steps.iter().find_map(|step| {
+            let why = match &step.value {
+                Step::HoldThread(_) => "`hold_thread` cannot be explored: holding threads is what exploring does",
+                Step::Deliver(deliver) if Run::is_traffic(deliver) => {
+                    "`deliver` with a load of its own cannot be explored: threads carry it at their own speed"
+                }
+                Step::Repeat(repeat) => return find(&repeat.steps),
+                Step::Sanity(steps) => return find(steps),
+                Step::Together(tracks) => return tracks.iter().find_map(|(_, steps)| find(steps)),
+                _ => return None,
+            };
+            Some(Diagnostic::error(why).at(step.span))
+        })
+    }
+    find(&plan.scenario.steps)
 }
 
 /// Runs a scenario as a scheduler wants it.

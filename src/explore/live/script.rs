@@ -5,14 +5,13 @@
 use super::runs::Subject;
 use super::shrink::Shrunk;
 use crate::engine;
-use crate::engine::steer::{Choice, Kind, Means};
+use crate::engine::steer::{Choice, Kind, Means, unsteerable};
 use crate::explore::ExploreError;
 use crate::judge::verdict::{FailKind, Verdict};
 use crate::scenario::load::load_str;
 use crate::scenario::model::Step;
 use crate::scenario::scalar::Node;
-use crate::scenario::span::At;
-use crate::scenario::{Diagnostic, Plan, Settings};
+use crate::scenario::{Plan, Settings};
 use crate::sys::signal;
 
 /// Runs that show whether the scenario does what it is to do.
@@ -34,22 +33,10 @@ pub(super) struct Script {
 
 /// Whether a scenario can be explored as it is written.
 pub(super) fn check(plan: &Plan) -> Result<(), ExploreError> {
-    let Some(span) = holds_thread(&plan.scenario.steps) else {
-        return Ok(());
-    };
-    let diagnostic =
-        Diagnostic::error("`hold_thread` cannot be explored: holding threads is what exploring does").at(span);
-    Err(ExploreError::Scenario(diagnostic.one_line(&plan.sources)))
-}
-
-fn holds_thread(steps: &[At<Step>]) -> Option<crate::scenario::span::Span> {
-    steps.iter().find_map(|step| match &step.value {
-        Step::HoldThread(_) => Some(step.span),
-        Step::Repeat(repeat) => holds_thread(&repeat.steps),
-        Step::Sanity(steps) => holds_thread(steps),
-        Step::Together(tracks) => tracks.iter().find_map(|(_, steps)| holds_thread(steps)),
-        _ => None,
-    })
+    match unsteerable(plan) {
+        None => Ok(()),
+        Some(diagnostic) => Err(ExploreError::Scenario(diagnostic.one_line(&plan.sources))),
+    }
 }
 
 /// Writes the scenario. Nothing, if what was found cannot be said in steps.
