@@ -1,12 +1,13 @@
 //! The command line by running the binary: every exit code, and what is printed with it.
 //!
-//! Tests in `words` run no scenario; those in `runs` do.
+//! Tests in `words` run no scenario; those in `runs` and `explore` do.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a test that panics has failed, which is what it is for"
 )]
 
+mod explore;
 mod runs;
 mod words;
 

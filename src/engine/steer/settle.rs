@@ -27,6 +27,11 @@ const PAUSE_MS_MAX: u64 = 60;
 /// Between two looks then.
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
+/// Whether a step says that its peer did not do what the script expects.
+fn is_expectation(stop: &Stop) -> bool {
+    matches!(stop.kind, StopKind::Fail(FailKind::Wrong | FailKind::Hang))
+}
+
 /// How a run comes to rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Settled {
@@ -109,7 +114,12 @@ impl Run<'_> {
             self.relay();
             self.check_always()?;
             // a step that begins may have something to send and then wait
-            if self.advance_tracks()? || self.take_outputs() {
+            let went_on = match self.advance_tracks() {
+                // who is gone cannot do what the script expects of them; the others must not fall, that is all
+                Err(stop) if self.is_killed() && is_expectation(&stop) => return Ok(Settled::Done),
+                went_on => went_on?,
+            };
+            if went_on || self.take_outputs() {
                 self.check_limit()?;
                 looks = 0;
                 continue;
@@ -263,7 +273,7 @@ impl Run<'_> {
     }
 
     /// Whether somebody was killed who was to live.
-    pub(super) fn is_killed(&self) -> bool {
+    pub(in crate::engine) fn is_killed(&self) -> bool {
         self.steering.as_ref().is_some_and(|steering| steering.killed)
     }
 
