@@ -28,7 +28,10 @@ fn a_killed_peer_is_no_failure_of_the_script() {
 #[test]
 fn what_fails_on_every_schedule_is_found() {
     // Broken: a search says that nothing fails because nothing was judged.
-    let rest = REQUEST.replace("exactly-one", "exactly-one\n  - count: {of: {message: SET_OWNER}, is: 2}");
+    let rest = REQUEST.replace(
+        "exactly-one",
+        "exactly-one\n  - count: {of: {message: SET_OWNER}, is: 2}",
+    );
     let place = Place::with(&[("request", &rest)]);
     place
         .vuh(&["explore", "request", "--kill", "--schedules", "3", "--seed", "1"])
