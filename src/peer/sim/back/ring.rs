@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::inflight::Places;
 use super::iotlb::Translated;
 use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
@@ -54,6 +55,11 @@ impl SimBack {
         let device = match self.layout(index)? {
             Layout::Split(layout) => {
                 let mut device = SplitDevice::start(layout, base as u16, &self.memory)?;
+                if let Some(recorder) = &mut self.inflight
+                    && let Some(base) = recorder.take_over(index, &device)?
+                {
+                    device = SplitDevice::start(layout, base, &self.memory)?;
+                }
                 device.set_event_idx(self.features & F_EVENT_IDX != 0);
                 Some(device)
             }
@@ -170,6 +176,7 @@ impl SimBack {
         }
         match self.serve_turn(index) {
             None => {}
+            _ if self.lives.is_dying() => self.die(),
             Some(Ok(served)) => {
                 if served.call {
                     self.signal(index);
@@ -223,6 +230,13 @@ impl SimBack {
                 &buffers,
                 turn,
             ));
+        }
+        if let Some(recorder) = self.inflight.as_mut().filter(|recorder| recorder.follows(index)) {
+            let places = Places {
+                ring: ring_memory,
+                buffers,
+            };
+            return Some(recorder.serve(&mut self.lives, model, index, ring.enabled, device, places, TURN));
         }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)

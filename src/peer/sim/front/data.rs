@@ -93,6 +93,25 @@ impl SimFront {
         Ok(id)
     }
 
+    /// The head of a block request that has not come back.
+    pub fn head_of(&self, ring: u16, id: u64) -> Option<u16> {
+        let pending = &self.rings.get(usize::from(ring))?.pending;
+        let is_it = |pending: &Pending| matches!(pending, Pending::Blk { id: other, .. } if *other == id);
+        pending
+            .iter()
+            .find(|(_, pending)| is_it(pending))
+            .map(|(head, _)| *head)
+    }
+
+    /// What the ring's used index is in memory now.
+    pub fn used_index(&self, ring: u16) -> Result<u16, FrontError> {
+        self.check_ring(ring)?;
+        let layout = self.rings[usize::from(ring)].driver.layout();
+        Ok(self
+            .memory
+            .load_u16(layout.used_idx(), std::sync::atomic::Ordering::Acquire)?)
+    }
+
     /// The result of a block request, once: status and data, or what was wrong with its completion.
     pub fn take_blk(&mut self, id: u64) -> Option<Result<crate::peer::device::blk::BlkOutcome, String>> {
         self.blk_results.remove(&id)
