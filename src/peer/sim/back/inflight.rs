@@ -199,35 +199,18 @@ impl Recorder {
     }
 
     /// Serves a ring as `serve_ring` does, and records each request. If the back-end is dying afterwards, it is left where it was.
-    pub(super) fn serve(
-        &mut self,
-        lives: &mut Lives,
-        model: &mut dyn DeviceModel,
-        ring: u16,
-        enabled: bool,
-        device: &mut SplitDevice,
-        places: Places<'_>,
-        budget: Budget,
-    ) -> Result<Served, DeviceError> {
+    pub(super) fn serve(&mut self, mut turn: Turn<'_>, budget: Budget) -> Result<Served, DeviceError> {
         let mut served = Served::default();
         let mut bytes = 0;
         let mut wrong = None;
         loop {
             let spent = served.returned >= budget.chains || bytes >= budget.bytes || wrong.is_some();
             let mut held = Vec::new();
-            let mut taking = Taking {
-                lives: &mut *lives,
-                model: &mut *model,
-                ring,
-                enabled,
-                device: &mut *device,
-                places,
-            };
             while !spent && held.len() < HELD_MAX {
-                match self.carry_out(&mut taking) {
-                    Ok(Some((done, size))) => {
-                        held.push(done);
-                        bytes += size;
+                match self.carry_out(&mut turn) {
+                    Ok(Some(done)) => {
+                        bytes += done.bytes;
+                        held.push((done.head, done.len));
                     }
                     Ok(None) => break,
                     // what was carried out before is still returned
@@ -237,66 +220,57 @@ impl Recorder {
                     }
                 }
             }
-            if held.is_empty() || lives.is_dying() {
+            if held.is_empty() || turn.lives.is_dying() {
                 served.more = spent && wrong.is_none();
                 break;
             }
             held.reverse();
             for batch in held.chunks(BATCH) {
-                self.give_back(lives, ring, device, places, batch)?;
-                if lives.is_dying() {
+                self.give_back(&mut turn, batch)?;
+                if turn.lives.is_dying() {
                     return Ok(served);
                 }
                 served.returned += batch.len() as u16;
             }
         }
-        if served.returned > 0 && !lives.is_dying() {
-            served.call = device.needs_call(places.ring)?;
+        if served.returned > 0 && !turn.lives.is_dying() {
+            served.call = turn.device.needs_call(turn.places.ring)?;
         }
         wrong.map_or(Ok(served), Err)
     }
 
-    /// Takes a request, records it and carries it out: what to return, and its bytes.
-    fn carry_out(&mut self, taking: &mut Taking<'_>) -> Result<Option<((u16, u32), u64)>, DeviceError> {
-        let Taking {
-            lives,
-            model,
-            ring,
-            enabled,
-            device,
-            places,
-        } = taking;
-        let ring = *ring;
-        if *enabled && !model.ready(ring) {
+    /// Takes a request, records it and carries it out.
+    fn carry_out(&mut self, turn: &mut Turn<'_>) -> Result<Option<Done>, DeviceError> {
+        let ring = turn.ring;
+        if turn.enabled && !turn.model.ready(ring) {
             return Ok(None);
         }
         let left = self.again.get(&ring).and_then(|again| again.front().copied());
         let chain = match left {
             // what was begun has had its effects; with a ring that must have none it waits
-            Some(_) if !*enabled => return Ok(None),
-            Some(head) => device.resubmit(places.ring, head)?,
-            None => match take(device, places.ring)? {
+            Some(_) if !turn.enabled => return Ok(None),
+            Some(head) => turn.device.resubmit(turn.places.ring, head)?,
+            None => match take(turn.device, turn.places.ring)? {
                 Some(chain) => chain,
                 None => return Ok(None),
             },
         };
-        let records = self.fault != Some(Fault::RecordsNothing);
-        if left.is_none() && records {
+        if left.is_none() && self.fault != Some(Fault::RecordsNothing) {
             self.area.fetch(ring, chain.head)?;
         }
-        if lives.comes_to(Moment::Taken, 1) {
+        if turn.lives.comes_to(Moment::Taken, 1) {
             return Ok(None);
         }
-        let done = match *enabled {
-            true => model.process(ring, &chain, places.buffers)?,
-            false => model.process_disabled(ring, &chain, places.buffers)?,
+        let done = match turn.enabled {
+            true => turn.model.process(ring, &chain, turn.places.buffers)?,
+            false => turn.model.process_disabled(ring, &chain, turn.places.buffers)?,
         };
         let Processed::Written(len) = done else {
             match left {
-                Some(_) => device.undo_resubmit(),
+                Some(_) => turn.device.undo_resubmit(),
                 None => {
                     self.area.clear(ring, chain.head)?;
-                    device.undo_pop()?;
+                    turn.device.undo_pop()?;
                 }
             }
             return Ok(None);
@@ -304,59 +278,63 @@ impl Recorder {
         if left.is_some() {
             self.again.entry(ring).or_default().pop_front();
         }
-        if lives.comes_to(Moment::CarriedOut, 1) {
+        if turn.lives.comes_to(Moment::CarriedOut, 1) {
             return Ok(None);
         }
-        let bytes = chain.readable_len().saturating_add(chain.writable_len());
-        Ok(Some(((chain.head, len), bytes)))
+        Ok(Some(Done {
+            head: chain.head,
+            len,
+            bytes: chain.readable_len().saturating_add(chain.writable_len()),
+        }))
     }
 
     /// Returns a batch (VU-IFL-09, VU-IFL-10).
-    fn give_back(
-        &mut self,
-        lives: &mut Lives,
-        ring: u16,
-        device: &mut SplitDevice,
-        places: Places<'_>,
-        batch: &[(u16, u32)],
-    ) -> Result<(), DeviceError> {
+    fn give_back(&mut self, turn: &mut Turn<'_>, batch: &[(u16, u32)]) -> Result<(), DeviceError> {
+        let ring = turn.ring;
         let records = self.fault != Some(Fault::RecordsNothing);
         for (head, _) in batch.iter().filter(|_| records) {
             self.area.link(ring, *head)?;
         }
-        if lives.comes_to(Moment::Linked, batch.len()) {
+        if turn.lives.comes_to(Moment::Linked, batch.len()) {
             return Ok(());
         }
-        device.push_all(places.ring, batch)?;
-        if lives.comes_to(Moment::Used, batch.len()) {
+        turn.device.push_all(turn.places.ring, batch)?;
+        if turn.lives.comes_to(Moment::Used, batch.len()) {
             return Ok(());
         }
         let clears = records && self.fault != Some(Fault::ClearsNothing);
         for (at, (head, _)) in batch.iter().enumerate().filter(|_| clears) {
             self.area.clear(ring, *head)?;
-            if at == 0 && lives.comes_to(Moment::HalfCleared, batch.len()) {
+            if at == 0 && turn.lives.comes_to(Moment::HalfCleared, batch.len()) {
                 return Ok(());
             }
         }
-        if lives.comes_to(Moment::Cleared, batch.len()) {
+        if turn.lives.comes_to(Moment::Cleared, batch.len()) {
             return Ok(());
         }
         if records {
-            self.area.note_used(ring, device.used_idx())?;
+            self.area.note_used(ring, turn.device.used_idx())?;
         }
-        lives.comes_to(Moment::Uncalled, batch.len());
+        turn.lives.comes_to(Moment::Uncalled, batch.len());
         Ok(())
     }
 }
 
-/// What taking a request needs.
-struct Taking<'a> {
-    lives: &'a mut Lives,
-    model: &'a mut dyn DeviceModel,
-    ring: u16,
-    enabled: bool,
-    device: &'a mut SplitDevice,
-    places: Places<'a>,
+/// A request that was carried out, to be returned.
+struct Done {
+    head: u16,
+    len: u32,
+    bytes: u64,
+}
+
+/// A ring's turn.
+pub(super) struct Turn<'a> {
+    pub(super) lives: &'a mut Lives,
+    pub(super) model: &'a mut dyn DeviceModel,
+    pub(super) ring: u16,
+    pub(super) enabled: bool,
+    pub(super) device: &'a mut SplitDevice,
+    pub(super) places: Places<'a>,
 }
 
 /// The next chain; with EVENT_IDX a kick is asked for when there is none.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::inflight::Places;
+use super::inflight::{Places, Turn};
 use super::iotlb::Translated;
 use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
@@ -236,7 +236,15 @@ impl SimBack {
                 ring: ring_memory,
                 buffers,
             };
-            return Some(recorder.serve(&mut self.lives, model, index, ring.enabled, device, places, TURN));
+            let turn = Turn {
+                lives: &mut self.lives,
+                model,
+                ring: index,
+                enabled: ring.enabled,
+                device,
+                places,
+            };
+            return Some(recorder.serve(turn, TURN));
         }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)
