@@ -324,8 +324,11 @@ impl PackedDriver {
         Ok(())
     }
 
-    /// With EVENT_IDX: asks for a call when the next chain is returned. Poll once more afterwards.
+    /// Asks for a call when the next chain is returned. Poll once more afterwards.
     pub fn ask_for_call(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
+        if !self.event_idx {
+            return self.set_no_interrupt(mem, false);
+        }
         mem.store_u16(self.layout.driver_event, self.used.to_bits(), Ordering::SeqCst)?;
         mem.store_u16(self.layout.driver_event + 2, EVENT_DESC, Ordering::SeqCst)?;
         fence(Ordering::SeqCst);
