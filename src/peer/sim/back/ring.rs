@@ -63,7 +63,7 @@ impl SimBack {
     pub(super) fn stop(&mut self, index: u16) -> u32 {
         let ring = &mut self.rings[usize::from(index)];
         if let Some(device) = ring.device.take() {
-            ring.base = u32::from(device.base());
+            ring.base = device.base();
         }
         (ring.kick, ring.started, ring.starting, ring.waits) = (None, false, false, false);
         ring.base
