@@ -82,6 +82,10 @@ impl Run<'_> {
             return Ok(());
         };
         let used = front.used_index(ring).map_err(|error| wrong(error.to_string(), span))?;
+        let Some(used) = used else {
+            let message = "whether an area is settled can be seen of split rings".to_owned();
+            return Err(wrong(message, span));
+        };
         let noted = area.noted_used(ring).map_err(|error| wrong(error.to_string(), span))?;
         if !marked.is_empty() || noted != used {
             let expected = format!("nothing in flight, used index {used} noted");

@@ -1,8 +1,8 @@
 //! The inflight area as the simulated back-end keeps it: what is recorded when a request is taken and returned, what a
 //! successor does again, and where a back-end dies in between.
 //!
-//! Requests come back in the order that is hardest to recover from: of those that were taken together the newest first,
-//! several with one step of the used index.
+//! Requests come back in the order that is hardest to recover from: of those that were taken together the newest first (unless
+//! IN_ORDER was negotiated), several with one step of the used index.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -224,7 +224,9 @@ impl Recorder {
                 served.more = spent && wrong.is_none();
                 break;
             }
-            held.reverse();
+            if !turn.in_order {
+                held.reverse();
+            }
             for batch in held.chunks(BATCH) {
                 self.give_back(&mut turn, batch)?;
                 if turn.lives.is_dying() {
@@ -333,6 +335,7 @@ pub(super) struct Turn<'a> {
     pub(super) model: &'a mut dyn DeviceModel,
     pub(super) ring: u16,
     pub(super) enabled: bool,
+    pub(super) in_order: bool,
     pub(super) device: &'a mut SplitDevice,
     pub(super) places: Places<'a>,
 }
