@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
+use super::credit::Credit;
 use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble, hand_over};
 use crate::memory::Reach;
 use crate::ring::Buffer;
@@ -82,6 +83,7 @@ pub struct DriverSender<R> {
     done: Vec<Done>,
     scratch: Scratch,
     returned: u64,
+    credit: Option<Credit>,
 }
 
 impl<R: DriverRing> DriverSender<R> {
@@ -105,7 +107,13 @@ impl<R: DriverRing> DriverSender<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             returned: 0,
+            credit: None,
         }
+    }
+
+    /// Sends no more than this allows.
+    pub fn keep_to(&mut self, credit: Credit) {
+        self.credit = Some(credit);
     }
 
     /// Stamps each frame with the time at which its burst was made.
@@ -159,7 +167,10 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         if self.free.len() < self.burst || self.pace.is_done(made) {
             moved += self.reap()?;
         }
-        let allowed = self.pace.allows(made, self.burst, now);
+        let mut allowed = self.pace.allows(made, self.burst, now);
+        if let Some(credit) = &self.credit {
+            allowed = allowed.min(credit.left(made));
+        }
         let count = allowed.min(self.free.len()).min(usize::from(self.port.ring.free()));
         if count == 0 {
             self.port.settle()?;
@@ -235,6 +246,8 @@ pub struct DriverReceiver<R> {
     scratch: Scratch,
     /// Bytes in the scratch and buffers still to come of a packet that takes several.
     part: (usize, u16),
+    /// Whoever waits for what arrives on this stream.
+    credit: Option<(Credit, u16)>,
 }
 
 impl<R: DriverRing> DriverReceiver<R> {
@@ -251,7 +264,13 @@ impl<R: DriverRing> DriverReceiver<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             part: (0, 0),
+            credit: None,
         }
+    }
+
+    /// Tells how far this stream has arrived.
+    pub fn give_credit(&mut self, credit: Credit, stream: u16) {
+        self.credit = Some((credit, stream));
     }
 
     /// Reads the time each frame took from its stamp.
@@ -264,6 +283,7 @@ impl<R: DriverRing> DriverReceiver<R> {
     /// Verifies other streams from now on.
     pub fn exchange(&mut self, sink: Sink, burst: usize, stamps: bool) {
         (self.sink, self.burst, self.stamps) = (sink, burst.clamp(1, BURST_MAX), stamps);
+        self.credit = None;
     }
 
     fn post(&mut self) -> Result<bool, Trouble> {
@@ -353,6 +373,9 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
         }
         self.done = done;
         let reaped = reaped?;
+        if let Some((credit, stream)) = &self.credit {
+            credit.arrived(self.sink.next_of(*stream));
+        }
         if reaped > 0 || self.port.owes_kick || !self.free.is_empty() {
             self.post()?;
         }
