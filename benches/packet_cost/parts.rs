@@ -136,9 +136,8 @@ impl Part {
             for _ in 0..count {
                 let address = BUFFERS + 0x1000 * u64::from(token);
                 if self.what != What::Ring {
-                    source.fill(&mut scratch[HEADER..], 0);
                     let place = reach.place(address, scratch.len() as u32).expect("in memory");
-                    place.copy_in(0, &scratch);
+                    source.fill_place(place, HEADER, 0, &mut scratch);
                 }
                 driver
                     .add(token, Buffer::readable(address, scratch.len() as u32))
@@ -151,11 +150,7 @@ impl Part {
             assert_eq!(taken as u64, count);
             for chain in chains.iter() {
                 if self.what == What::All {
-                    let mut len = 0;
-                    for place in chain.readable {
-                        len += place.copy_out(0, &mut scratch[len..]);
-                    }
-                    sink.take(&scratch[HEADER..len], 0);
+                    sink.take_place(chain.readable[0], HEADER, 0, &mut scratch);
                 }
                 device.give(chain.ticket, 0);
             }
