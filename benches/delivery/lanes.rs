@@ -65,7 +65,6 @@ impl<R: Side> Running<R> {
         let (theirs, count) = (Arc::clone(&stop), Arc::clone(&moved));
         let thread = std::thread::spawn(move || {
             pin(cpu);
-            let spins: u32 = std::env::var("SPINS").map_or(REST_SPINS, |s| s.parse().unwrap());
             // from one run to the next, as what it has made or taken
             let mut total = lane.work.total();
             while !theirs.load(Ordering::Relaxed) {
@@ -74,8 +73,7 @@ impl<R: Side> Running<R> {
                     total += now as u64;
                     count.store(total, Ordering::Relaxed);
                 } else {
-                    // looking again and again takes lines away from who writes them
-                    (0..spins).for_each(|_| std::hint::spin_loop());
+                    rest();
                 }
             }
             lane
@@ -105,6 +103,12 @@ impl<R> Running<R> {
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
+}
+
+/// Who has caught up leaves the other side alone for a while: looking again and again takes away the very lines that it is
+/// writing.
+fn rest() {
+    (0..REST_SPINS).for_each(|_| std::hint::spin_loop());
 }
 
 fn pin(cpu: usize) {
@@ -259,6 +263,9 @@ fn drive<R: DriverRing>(
                 if next == 0 {
                     break;
                 }
+                if next < BURST {
+                    rest();
+                }
                 std::mem::swap(&mut done, &mut coming);
                 count = next;
             }
@@ -293,13 +300,18 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                 coming = Chains::new();
                 0
             }
-            _ => ring.take(reach, &mut coming, BURST).expect("the driver keeps the rules"),
+            _ => ring
+                .take(reach, &mut coming, BURST)
+                .expect("the driver keeps the rules"),
         };
         match work {
             Work::Source(source) => {
                 for chain in chains.iter() {
                     let place = chain.writable.first().expect("a receive buffer");
-                    assert!(place.len() >= HEADER + source.next_len(), "a frame fits into one buffer");
+                    assert!(
+                        place.len() >= HEADER + source.next_len(),
+                        "a frame fits into one buffer"
+                    );
                     // what stands there already is not written: its cache line stays with both
                     if place.get_u64(0) != Some(0) {
                         place.set_u64(0, 0);
@@ -335,6 +347,9 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         }
         if next == 0 {
             break;
+        }
+        if next < BURST {
+            rest();
         }
         std::mem::swap(&mut chains, &mut coming);
     }

@@ -64,8 +64,16 @@ impl<'m> Chains<'m> {
     pub fn emptied<'n>(mut self) -> Chains<'n> {
         self.clear();
         Chains {
-            entries: self.entries.into_iter().map(|_| unreachable!("the list is empty")).collect(),
-            places: self.places.into_iter().map(|_| unreachable!("the list is empty")).collect(),
+            entries: self
+                .entries
+                .into_iter()
+                .map(|_| unreachable!("the list is empty"))
+                .collect(),
+            places: self
+                .places
+                .into_iter()
+                .map(|_| unreachable!("the list is empty"))
+                .collect(),
         }
     }
 

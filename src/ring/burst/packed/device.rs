@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::Reach;
+use crate::ring::packed::{DESC_F_AVAIL, DESC_F_USED};
 use crate::ring::packed::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE};
 use crate::ring::packed::{Position, base, positions, wants_event};
 use crate::ring::split::{Descriptor, device::indirect_count};
@@ -18,8 +19,8 @@ use super::{Parts, flags_of, id_of, word};
 #[derive(Debug, Default)]
 struct Given {
     /// Of the first, what is written last: the driver cannot see past it.
-    first: Option<u64>,
-    /// Where the next is written.
+    first: u64,
+    /// Where the next is written: with none given, where the driver looks.
     at: Position,
     chains: u16,
     descriptors: u32,
@@ -37,6 +38,9 @@ pub struct PackedDevice {
     used: Position,
     given: Given,
     taken: u16,
+    /// The last burst was a whole one, so that more descriptors are likely to be available. To ask for the lines of others
+    /// would take them away from the driver that is about to write them.
+    behind: bool,
     /// Descriptors used since the question of a call was last answered; none after a start.
     moved: Option<u32>,
     error: Option<RingError>,
@@ -56,8 +60,12 @@ impl PackedDevice {
             options,
             avail,
             used,
-            given: Given::default(),
+            given: Given {
+                at: used,
+                ..Given::default()
+            },
             taken: 0,
+            behind: false,
             moved: None,
             error: None,
         })
@@ -67,6 +75,41 @@ impl PackedDevice {
     #[must_use]
     pub fn layout(&self) -> &PackedLayout {
         &self.parts.layout
+    }
+
+    /// Takes chains of one buffer each, up to the first of another kind or the end of the lap; whether there was one.
+    #[inline(always)]
+    fn take_plain<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>, limit: usize) -> bool {
+        let size = self.parts.layout.size;
+        let (mut avail, mut near) = (self.avail, reach.near());
+        let (first, flags_here) = (into.len(), avail.avail_flags());
+        for _ in first..limit {
+            let seen = consume(&self.parts.word(avail.at));
+            let flags = flags_of(seen);
+            // one compare: available in this lap, and none of the flags of a longer chain
+            if flags & (DESC_F_AVAIL | DESC_F_USED | DESC_F_NEXT | DESC_F_INDIRECT) != flags_here {
+                break;
+            }
+            if self.behind && into.is_empty() {
+                // with the order kept only one of a burst is written
+                self.parts.prefetch(avail.at, limit, !self.options.in_order);
+            }
+            let addr = self.parts.address(avail.at).load(Ordering::Relaxed);
+            let Some(place) = near.place(addr, seen as u32) else {
+                break;
+            };
+            let ticket = Ticket {
+                id: id_of(seen),
+                descriptors: 1,
+            };
+            into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
+            avail = avail.advanced(1, size);
+            if avail.at == 0 {
+                break;
+            }
+        }
+        self.avail = avail;
+        into.len() > first
     }
 
     #[cold]
@@ -126,11 +169,11 @@ impl PackedDevice {
     #[inline(always)]
     fn put(&mut self, ticket: Ticket, len: u32) {
         let given = &mut self.given;
-        let at = if given.first.is_none() { self.used } else { given.at };
+        let at = given.at;
         let written = if len > 0 { DESC_F_WRITE } else { 0 };
         let word = word(len, ticket.id, at.used_flags() | written);
-        if given.first.is_none() {
-            given.first = Some(word);
+        if given.chains == 0 {
+            given.first = word;
         } else {
             publish(&self.parts.word(at.at), word);
         }
@@ -212,44 +255,24 @@ impl DeviceRing for PackedDevice {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let size = self.parts.layout.size;
-        let (mut avail, mut near) = (self.avail, reach.near());
-        let limit = limit.min(usize::from(size));
-        for at in 0..limit {
-            let seen = consume(&self.parts.word(avail.at));
-            let flags = flags_of(seen);
-            if !avail.is_avail(flags) {
+        let limit = limit.min(usize::from(self.parts.layout.size));
+        while into.len() < limit {
+            if self.take_plain(reach, into, limit) {
+                continue;
+            }
+            if !self.avail.is_avail(flags_of(consume(&self.parts.word(self.avail.at)))) {
                 break;
             }
-            if at == 0 {
-                // with the order kept only one of a burst is written
-                self.parts.prefetch(avail.at, limit, !self.options.in_order);
-            }
-            if flags & (DESC_F_NEXT | DESC_F_INDIRECT) == 0 {
-                let addr = self.parts.address(avail.at).load(Ordering::Relaxed);
-                if let Some(place) = near.place(addr, seen as u32) {
-                    let ticket = Ticket {
-                        id: id_of(seen),
-                        descriptors: 1,
-                    };
-                    into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
-                    avail = avail.advanced(1, size);
-                    continue;
-                }
-            }
-            self.avail = avail;
-            let walked = self.walk(reach, into);
-            avail = self.avail;
-            match walked {
+            match self.walk(reach, into) {
                 Ok(()) => {}
-                Err(error) if at == 0 => return Err(error),
+                Err(error) if into.is_empty() => return Err(error),
                 Err(error) => {
                     self.error = Some(error);
                     break;
                 }
             }
         }
-        self.avail = avail;
+        self.behind = into.len() == limit;
         self.taken = self.taken.saturating_add(into.len() as u16);
         Ok(into.len())
     }
@@ -257,7 +280,7 @@ impl DeviceRing for PackedDevice {
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         if self.options.in_order {
-            if len == 0 && self.given.first.is_none() {
+            if len == 0 && self.given.chains == 0 {
                 return self.given.held.push(ticket);
             }
             if !self.given.held.is_empty() {
@@ -270,12 +293,12 @@ impl DeviceRing for PackedDevice {
     #[inline]
     fn flush(&mut self) -> u16 {
         self.put_batch();
-        let Some(first) = self.given.first.take() else {
-            return 0;
-        };
-        publish(&self.parts.word(self.used.at), first);
         let (count, moved) = (self.given.chains, self.given.descriptors);
+        if count == 0 {
+            return 0;
+        }
         (self.given.chains, self.given.descriptors) = (0, 0);
+        publish(&self.parts.word(self.used.at), self.given.first);
         self.moved = self.moved.map(|before| before.saturating_add(moved));
         self.used = self.given.at;
         self.taken = self.taken.saturating_sub(count);
