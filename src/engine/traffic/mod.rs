@@ -2,6 +2,7 @@
 //! is handled that may change them, and lent again.
 
 mod group;
+mod marks;
 mod measure;
 mod rate;
 mod start;
@@ -263,7 +264,7 @@ impl Run<'_> {
         let what = delivery.what.clone();
         let mut wrong = None;
         for ((index, group), negotiated) in groups.into_iter().enumerate().zip(negotiated) {
-            let tallies = self.dissolve(group);
+            let tallies = self.dissolve(group, negotiated.notified);
             let words: Vec<String> = tallies.iter().map(|(tally, ..)| in_words(tally)).collect();
             let latency = tallies.iter().find_map(|(.., latency)| latency.clone());
             let mut text = format!("{what}: {}", words.join("; "));
@@ -304,7 +305,7 @@ impl Run<'_> {
     }
 
     /// Ends the pumps and gives the rings back; what the sinks have counted.
-    fn dissolve(&mut self, group: Group) -> Vec<(Tally, Option<u64>, Option<String>)> {
+    fn dissolve(&mut self, group: Group, notified: bool) -> Vec<(Tally, Option<u64>, Option<String>)> {
         let streams = group.streams;
         let mut sides = Vec::new();
         for station in group.stations {
@@ -322,6 +323,8 @@ impl Run<'_> {
             let missing = sink.first_missing(&sent).map(|(_, seq)| seq);
             tallies.push((sink.tally(&sent), missing, latency));
         }
+        let frames = tallies.iter().map(|(tally, ..)| tally.frames).sum();
+        self.note_what_happened(&mut sides, notified, frames);
         for (side, loans) in sides {
             for (place, mut lane) in side.lanes.into_iter().enumerate() {
                 let mut keep = None;

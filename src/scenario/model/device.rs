@@ -112,6 +112,10 @@ pub struct Deliver {
     /// Queue pair; default 0.
     #[serde(default)]
     pub pair: Option<At<Num>>,
+    /// How many queue pairs, from that one on, carry frames at once, each a stream of its own and as many as are said; default 1.
+    /// This gives the delivery a load of its own, as `for` does.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
     /// As long as this instead of a number of packets. This and the following give the delivery a load of its own: simulated
     /// peers move its frames on threads of their own, as fast as they can, and each frame is verified.
     #[serde(default, rename = "for")]

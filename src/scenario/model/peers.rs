@@ -145,6 +145,8 @@ pub enum FaultName {
     StaleDescriptor,
     /// More bytes are said to be written than there is room for.
     TooLong,
+    /// Every frame: those of queue pairs 0 and 1 change places.
+    WrongQueue,
 }
 
 /// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.
