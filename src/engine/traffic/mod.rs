@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use super::failure::{Result, Stop};
 use super::peers::Sim;
 use super::run::Run;
+use crate::judge::rated::{Measured, Negotiated, Rated};
 use crate::judge::verdict::FailKind;
 use crate::ring::burst::DeviceRing;
 use crate::scenario::Diagnostic;
@@ -24,7 +25,6 @@ use crate::traffic::lane::Lane;
 
 use group::{AtHome, Group, Look};
 use measure::Windows;
-pub(super) use measure::{Measured, Negotiated};
 
 /// How often it is looked whether the last frames have come, where nothing tells.
 const LAST_FRAMES_MS: u64 = 1;
@@ -64,6 +64,8 @@ pub(super) struct Traffic {
     kept: BTreeMap<(PeerId, u16), Box<dyn Lane>>,
     /// What was measured, by name.
     pub(super) measured: Vec<Measured>,
+    /// What was said of it.
+    pub(super) rated: Vec<Rated>,
     streams: u16,
 }
 

@@ -1,10 +1,11 @@
 //! The beginning of a delivery: which lanes it is made of, what they borrow, and the pumps that move them.
 
 use super::group::{Group, OnLoan, Station, Stream, lend_device};
-use super::measure::{Negotiated, Windows};
+use super::measure::Windows;
 use super::{DeliveryId, Running};
 use crate::engine::failure::{Result, Stop};
 use crate::engine::run::Run;
+use crate::judge::rated::Negotiated;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
 use crate::peer::sim::loan::F_RING_PACKED;
 use crate::ring::burst::{Device, Driver};
