@@ -103,7 +103,8 @@ pub struct Deliver {
     pub from: At<String>,
     /// Where they must arrive; equal to `from` for a back-end that loops them back.
     pub to: At<String>,
-    /// How many; default 1.
+    /// How many; default 1. Exactly so many are sent; only where a real back-end that sends frames back keeps the last ones for a
+    /// second does another one follow them, behind which they cannot come any more.
     #[serde(default)]
     pub packets: Option<At<Num>>,
     /// Bytes of a frame, without the virtio-net header; default 64. With a load of its own, 64 to 9000.
