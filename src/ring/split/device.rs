@@ -133,14 +133,19 @@ impl SplitDevice {
     ///
     /// The head is not checked against what was taken, so that a faulty device can be played; the count is kept.
     pub fn push(&mut self, mem: &dyn GuestAccess, head: u16, len: u32) -> Result<(), RingError> {
+        self.push_batch(mem, head, len, 1)
+    }
+
+    /// With IN_ORDER: returns so many chains by the last of them alone, and moves on as if each had been returned (2.7.9).
+    pub fn push_batch(&mut self, mem: &dyn GuestAccess, head: u16, len: u32, chains: u16) -> Result<(), RingError> {
         let mut raw = [0; 8];
         raw[..4].copy_from_slice(&u32::from(head).to_le_bytes());
         raw[4..].copy_from_slice(&len.to_le_bytes());
         mem.write(self.layout.used_slot(self.used_idx), &raw)?;
-        let next = self.used_idx.wrapping_add(1);
+        let next = self.used_idx.wrapping_add(chains);
         mem.store_u16(self.layout.used_idx(), next, Ordering::Release)?;
         self.used_idx = next;
-        self.taken = self.taken.saturating_sub(1);
+        self.taken = self.taken.saturating_sub(chains);
         Ok(())
     }
 

@@ -28,8 +28,8 @@ pub const F_LOG_ALL: u64 = 1 << 26;
 
 /// VIRTIO_F_ACCESS_PLATFORM.
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
-/// What the simulated device cannot do as a recorded one did: packed rings, use in order, addresses that an IOMMU translates.
-const F_NOT_SERVED: u64 = 1 << 33 | 1 << 34 | 1 << 35;
+/// What the simulated device cannot do as a recorded one did: addresses that an IOMMU translates.
+const F_NOT_SERVED: u64 = F_ACCESS_PLATFORM;
 
 /// Requests that wait for a `reply` step, at most.
 const OPEN_REQUESTS_MAX: usize = 1024;

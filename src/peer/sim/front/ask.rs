@@ -180,7 +180,7 @@ impl SimFront {
             request::SEND_RARP => self.request(id, Payload::U64(0x5452_0012_3456), Vec::new()),
             request::NET_SET_MTU => self.request(id, Payload::U64(MTU), Vec::new()),
             request::IOTLB_MSG => {
-                let iova = self.device_address(self.rings[0].driver.layout().desc);
+                let iova = self.device_address(self.rings[0].driver.layout().addresses().0);
                 let message = Iotlb {
                     iova,
                     size: FILE_BYTES,

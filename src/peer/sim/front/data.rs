@@ -161,7 +161,7 @@ impl SimFront {
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
         let lent = self.rings.get(index).is_some_and(|ring| ring.lent.is_some());
-        if lent || self.is_packed() || !self.has_driver(ring) {
+        if lent || !self.has_driver(ring) {
             return Ok(());
         }
         loop {
@@ -170,7 +170,7 @@ impl SimFront {
             }
             let state = &mut self.rings[index];
             // from here on the next completion calls; one that came in between is seen by the look below
-            state.driver.set_used_event(&self.memory, state.driver.used_idx())?;
+            state.driver.ask_for_call(&self.memory)?;
             let Some(used) = state.driver.poll_used(&self.memory)? else {
                 return Ok(());
             };
@@ -229,7 +229,7 @@ impl SimFront {
             ..*buffer
         };
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
-        if self.is_packed() || self.rings[usize::from(ring)].lent.is_some() {
+        if self.rings[usize::from(ring)].lent.is_some() {
             return Err(FrontError::Lent(ring));
         }
         let state = &mut self.rings[usize::from(ring)];

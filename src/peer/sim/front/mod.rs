@@ -19,7 +19,7 @@ use super::wanted::{Composed, Status, Wanted};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
-use crate::ring::{RingError, SplitDriver, SplitLayout};
+use crate::ring::{Layout, RingDriver, RingError, SplitLayout};
 use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolFeature, id};
 use data::Pending;
 use setup::Task;
@@ -103,6 +103,12 @@ pub enum FrontError {
     /// A ring, or the back-end's handling of it.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A ring that holds chains was negotiated to be of the other kind.
+    #[error("ring {ring} holds chains, and was negotiated to be of another kind")]
+    RingInUse {
+        /// The ring.
+        ring: u16,
+    },
     /// A request or its outcome.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -156,7 +162,7 @@ pub enum FrontError {
     /// Frames of before are still on the ring.
     #[error("ring {0} still holds buffers of something else")]
     InUse(u16),
-    /// Somebody else moves frames over the ring, or it is packed.
+    /// Somebody else moves frames over the ring.
     #[error("ring {0} is for deliveries with a load of their own (`burst`, `notify`, `for`)")]
     Lent(u16),
     /// The ring has not been started, so there is no kick eventfd.
@@ -197,7 +203,7 @@ pub enum FrontError {
 /// One ring, the driver's side.
 #[derive(Debug)]
 struct FrontRing {
-    driver: SplitDriver,
+    driver: RingDriver,
     kick: Option<Arc<OwnedFd>>,
     call: Option<Arc<OwnedFd>>,
     /// It was started without a kick eventfd: VRING_KICK kicks it.
@@ -301,7 +307,7 @@ impl SimFront {
                     room: own,
                 });
             }
-            let mut driver = SplitDriver::new(ring)?;
+            let mut driver = RingDriver::with_base(Layout::Split(ring), 0)?;
             driver.init(&memory)?;
             rings.push(FrontRing {
                 driver,
