@@ -1,6 +1,7 @@
 //! The front-end's data plane: frames, block requests and echo requests through shared memory, and what comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Asker, FrontError, SimFront};
 use crate::memory::GuestAccess;
@@ -9,7 +10,7 @@ use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
 use crate::peer::sim::wanted::Status;
-use crate::ring::{Buffer, Used};
+use crate::ring::{Buffer, Layout, Used};
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
 /// VIRTIO_F_VERSION_1.
@@ -93,6 +94,25 @@ impl SimFront {
         Ok(id)
     }
 
+    /// The head of a block request that has not come back.
+    pub fn head_of(&self, ring: u16, id: u64) -> Option<u16> {
+        let pending = &self.rings.get(usize::from(ring))?.pending;
+        let is_it = |pending: &Pending| matches!(pending, Pending::Blk { id: other, .. } if *other == id);
+        pending
+            .iter()
+            .find(|(_, pending)| is_it(pending))
+            .map(|(head, _)| *head)
+    }
+
+    /// What a split ring's used index is in memory now.
+    pub fn used_index(&self, ring: u16) -> Result<Option<u16>, FrontError> {
+        self.check_ring(ring)?;
+        let Layout::Split(layout) = self.rings[usize::from(ring)].driver.layout() else {
+            return Ok(None);
+        };
+        Ok(Some(self.memory.load_u16(layout.used_idx(), Ordering::Acquire)?))
+    }
+
     /// The result of a block request, once: status and data, or what was wrong with its completion.
     pub fn take_blk(&mut self, id: u64) -> Option<Result<crate::peer::device::blk::BlkOutcome, String>> {
         self.blk_results.remove(&id)
@@ -161,7 +181,7 @@ impl SimFront {
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
         let lent = self.rings.get(index).is_some_and(|ring| ring.lent.is_some());
-        if lent || self.is_packed() || !self.has_driver(ring) {
+        if lent || !self.has_driver(ring) {
             return Ok(());
         }
         loop {
@@ -170,7 +190,7 @@ impl SimFront {
             }
             let state = &mut self.rings[index];
             // from here on the next completion calls; one that came in between is seen by the look below
-            state.driver.set_used_event(&self.memory, state.driver.used_idx())?;
+            state.driver.ask_for_call(&self.memory)?;
             let Some(used) = state.driver.poll_used(&self.memory)? else {
                 return Ok(());
             };
@@ -229,7 +249,7 @@ impl SimFront {
             ..*buffer
         };
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
-        if self.is_packed() || self.rings[usize::from(ring)].lent.is_some() {
+        if self.rings[usize::from(ring)].lent.is_some() {
             return Err(FrontError::Lent(ring));
         }
         let state = &mut self.rings[usize::from(ring)];
