@@ -212,6 +212,23 @@ impl RingDevice {
         self.in_order = on;
     }
 
+    /// The split ring that it is.
+    #[must_use]
+    pub fn split(&self) -> Option<&SplitDevice> {
+        match &self.kind {
+            Kind::Split(ring) => Some(ring),
+            Kind::Packed(..) => None,
+        }
+    }
+
+    /// The same, for whoever returns its chains in a way of his own.
+    pub fn split_mut(&mut self) -> Option<&mut SplitDevice> {
+        match &mut self.kind {
+            Kind::Split(ring) => Some(ring),
+            Kind::Packed(..) => None,
+        }
+    }
+
     /// Takes the next available chain, if there is one.
     pub fn pop(&mut self, mem: &dyn GuestAccess) -> Result<Option<Chain>, RingError> {
         match &mut self.kind {

@@ -1,10 +1,11 @@
 //! The beginning of a delivery: which lanes it is made of, what they borrow, and the pumps that move them.
 
 use super::group::{Group, OnLoan, Station, Stream, lend_device};
-use super::measure::{Negotiated, Windows};
+use super::measure::Windows;
 use super::{DeliveryId, Running};
 use crate::engine::failure::{Result, Stop};
 use crate::engine::run::Run;
+use crate::judge::rated::Negotiated;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
 use crate::peer::sim::loan::F_RING_PACKED;
 use crate::ring::burst::{Device, Driver};
@@ -75,6 +76,8 @@ struct Parts {
     streams: Vec<Stream>,
     /// Share of the time in which back-ends rest.
     rests: f64,
+    /// A real back-end sends frames on.
+    through_others: bool,
 }
 
 const FRONT: usize = 0;
@@ -103,6 +106,7 @@ fn fault_of(name: FaultName, bytes: usize) -> Option<Fault> {
         FaultName::WrongBuffer => Fault::WrongBuffer,
         FaultName::StaleDescriptor => Fault::StaleDescriptor,
         FaultName::TooLong => Fault::TooLong,
+        FaultName::Jump => Fault::Jump,
         FaultName::WrongQueue => return None,
     })
 }
@@ -174,7 +178,8 @@ impl Run<'_> {
             windows,
             may_lose: step.may_lose,
             noticed: true,
-            short: false,
+            short: None,
+            wrong: None,
             over: false,
         });
         Ok(DeliveryId(self.traffic.deliveries.len() - 1))
@@ -343,8 +348,8 @@ impl Run<'_> {
             }
             let mut side = Side::new(lanes);
             side.rests = true;
-            let sinks = streams.iter().filter(|stream| stream.sink.0 == place);
-            side.wanted = load.packets.map(|packets| packets * sinks.count() as u64);
+            let sinks = streams.iter().filter(|stream| stream.sink.0 == place).count() as u64;
+            side.wanted = load.packets.map(|packets| packets * sinks).filter(|_| sinks > 0);
             let options = PumpOptions {
                 notified: load.notified,
                 cpu: cpus.get(at).copied(),
@@ -354,7 +359,11 @@ impl Run<'_> {
                 .map_err(|error| Stop::harness(format!("a pump cannot be started: {error}"), span))?;
             stations.push(Station { pump, loans });
         }
-        Ok(Group { stations, streams })
+        Ok(Group {
+            stations,
+            streams,
+            through_others: parts.through_others,
+        })
     }
 
     fn stream(&mut self) -> u16 {
@@ -452,6 +461,8 @@ impl Run<'_> {
             }
             parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, into, 1)]);
             parts.rests = self.peers[first.0.0].spec.rests;
+        } else {
+            parts.through_others = true;
         }
         let goal = load.packets;
         parts.streams.push(Stream { id, source, sink, goal });

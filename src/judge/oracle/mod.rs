@@ -129,10 +129,10 @@ impl Oracle {
 
     /// Whether it has a use for copies of the files that come with this message of the front-end.
     pub fn wants_files(message: &Message) -> bool {
-        use id::frontend::{ADD_MEM_REG, SET_LOG_BASE, SET_MEM_TABLE};
+        use id::frontend::{ADD_MEM_REG, SET_INFLIGHT_FD, SET_LOG_BASE, SET_MEM_TABLE};
         message.channel == Channel::Main
             && !message.is_reply()
-            && [SET_MEM_TABLE, ADD_MEM_REG, SET_LOG_BASE].contains(&message.request)
+            && [SET_MEM_TABLE, ADD_MEM_REG, SET_LOG_BASE, SET_INFLIGHT_FD].contains(&message.request)
     }
 
     /// Takes the files of such a message, after its event. They are mapped for reading only; what cannot be mapped is not looked at.

@@ -92,6 +92,24 @@ impl Split {
         })
     }
 
+    /// A ring that another back-end has left, with these chains in its hands, the oldest first: all that was ever taken and
+    /// not returned.
+    pub(super) fn take_over(layout: SplitLayout, left: &[u16], mem: &dyn GuestAccess) -> Result<Self, RingError> {
+        let mut ring = Self::start(layout, 0, mem)?;
+        (ring.avail, ring.unknown) = (ring.used.wrapping_add(left.len() as u16), 0);
+        for (at, head) in left.iter().enumerate() {
+            let held = Held {
+                index: ring.used.wrapping_add(at as u16),
+                chain: None,
+                logged: false,
+                disabled: false,
+            };
+            ring.out.insert(*head, held);
+            ring.offered.insert(*head);
+        }
+        Ok(ring)
+    }
+
     /// A ring that runs already. None if its indices do not stand still.
     pub(super) fn resume(layout: SplitLayout, mem: &dyn GuestAccess) -> Result<Option<Self>, RingError> {
         let mut ring = Self::start(layout, 0, mem)?;

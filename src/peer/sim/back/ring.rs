@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::inflight::{Places, Turn};
 use super::iotlb::Translated;
 use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
@@ -51,7 +52,15 @@ impl SimBack {
             return self.start_translated(index);
         }
         let (base, lent) = (ring.base, ring.lent);
-        let mut device = RingDevice::start(self.layout(index)?, base, &self.memory)?;
+        let layout = self.layout(index)?;
+        let mut device = RingDevice::start(layout, base, &self.memory)?;
+        // whoever has it on loan records nothing
+        if let Some(recorder) = self.inflight.as_mut().filter(|_| !lent)
+            && let Some(split) = device.split()
+            && let Some(base) = recorder.take_over(index, split)?
+        {
+            device = RingDevice::start(layout, u32::from(base), &self.memory)?;
+        }
         self.negotiate(&mut device);
         let ring = &mut self.rings[usize::from(index)];
         ring.device = Some(device).filter(|_| !lent);
@@ -163,6 +172,7 @@ impl SimBack {
         }
         match self.serve_turn(index) {
             None => {}
+            _ if self.lives.is_dying() => self.die(),
             Some(Ok(served)) => {
                 if served.call {
                     self.signal(index);
@@ -216,6 +226,24 @@ impl SimBack {
                 &buffers,
                 turn,
             ));
+        }
+        if let Some(recorder) = self.inflight.as_mut().filter(|recorder| recorder.follows(index))
+            && let Some(device) = device.split_mut()
+        {
+            let places = Places {
+                ring: ring_memory,
+                buffers,
+            };
+            let turn = Turn {
+                lives: &mut self.lives,
+                model,
+                ring: index,
+                enabled: ring.enabled,
+                in_order: self.features & IN_ORDER != 0,
+                device,
+                places,
+            };
+            return Some(recorder.serve(turn, TURN));
         }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)

@@ -1,6 +1,7 @@
 //! The front-end's data plane: frames, block requests and echo requests through shared memory, and what comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Asker, FrontError, SimFront};
 use crate::memory::GuestAccess;
@@ -10,7 +11,7 @@ use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
 use crate::peer::sim::wanted::Status;
 use crate::ring::split::Descriptor;
-use crate::ring::{Buffer, Used};
+use crate::ring::{Buffer, Layout, Used};
 use crate::wire::features::INDIRECT_DESC;
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
@@ -93,6 +94,25 @@ impl SimFront {
         self.add(queue, &request.chain(), Pending::Blk { pool, id, request })?;
         self.publish(queue, kick)?;
         Ok(id)
+    }
+
+    /// The head of a block request that has not come back.
+    pub fn head_of(&self, ring: u16, id: u64) -> Option<u16> {
+        let pending = &self.rings.get(usize::from(ring))?.pending;
+        let is_it = |pending: &Pending| matches!(pending, Pending::Blk { id: other, .. } if *other == id);
+        pending
+            .iter()
+            .find(|(_, pending)| is_it(pending))
+            .map(|(head, _)| *head)
+    }
+
+    /// What a split ring's used index is in memory now.
+    pub fn used_index(&self, ring: u16) -> Result<Option<u16>, FrontError> {
+        self.check_ring(ring)?;
+        let Layout::Split(layout) = self.rings[usize::from(ring)].driver.layout() else {
+            return Ok(None);
+        };
+        Ok(Some(self.memory.load_u16(layout.used_idx(), Ordering::Acquire)?))
     }
 
     /// The result of a block request, once: status and data, or what was wrong with its completion.

@@ -77,6 +77,8 @@ pub struct FrontConfig {
     pub serving: Serving,
     /// Bytes of configuration space that its driver reads.
     pub config_bytes: u32,
+    /// It asks for an inflight area, and hands it to each back-end.
+    pub keeps_inflight: bool,
 }
 
 /// Who made a request on the main socket.
@@ -115,6 +117,9 @@ pub enum FrontError {
     /// A system call.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// It has no inflight area to hand out.
+    #[error("the back-end has handed out no inflight area")]
+    NoInflight,
     /// The back-end said no.
     #[error("the back-end refused {request}: status {status:#x}")]
     Refused {
@@ -252,7 +257,7 @@ pub struct SimFront {
     master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
-    /// The inflight area that the back-end handed out, until it is handed back.
+    /// The inflight area that a back-end handed out.
     inflight: Option<(OwnedFd, crate::wire::Inflight)>,
     outputs: VecDeque<Output>,
 }
@@ -425,6 +430,15 @@ impl SimFront {
             && !fds.is_empty()
         {
             self.inflight = Some((fds.swap_remove(0), *area));
+        }
+    }
+
+    /// What is asked of GET_INFLIGHT_FD.
+    fn wanted_inflight(&self) -> crate::wire::Inflight {
+        crate::wire::Inflight {
+            num_queues: self.config.queues,
+            queue_size: self.config.ring_size,
+            ..crate::wire::Inflight::default()
         }
     }
 

@@ -47,6 +47,9 @@ pub(super) enum Task {
     /// SET_MEM_TABLE, or ADD_MEM_REG for each region.
     Memory,
     MemTable,
+    /// Asks for an inflight area, unless there is one.
+    GetInflight,
+    SetInflight,
     AddRegion(u64),
     RemoveRegion(u64),
     RingNum(u16),
@@ -94,7 +97,12 @@ impl SimFront {
                     self.tasks.extend(hello);
                 }
                 Goal::Negotiated => self.tasks.extend([Task::Get(request::GET_FEATURES), Task::Negotiate]),
-                Goal::Memory => self.tasks.push_back(Task::Memory),
+                Goal::Memory => {
+                    self.tasks.push_back(Task::Memory);
+                    if self.config.keeps_inflight {
+                        self.tasks.extend([Task::GetInflight, Task::SetInflight]);
+                    }
+                }
                 Goal::Started => (0..self.config.queues).for_each(|ring| self.queue_start(ring)),
                 Goal::Running => {
                     self.tasks
@@ -242,6 +250,15 @@ impl SimFront {
                     ..MemTable::default()
                 };
                 self.request(request::SET_MEM_TABLE, table.into(), fds?);
+            }
+            Task::GetInflight if self.inflight.is_some() => {}
+            Task::GetInflight => {
+                let area = self.wanted_inflight();
+                self.request(request::GET_INFLIGHT_FD, area.into(), Vec::new());
+            }
+            Task::SetInflight => {
+                let (fd, area) = self.inflight().ok_or(FrontError::NoInflight)?;
+                self.request(request::SET_INFLIGHT_FD, area.into(), vec![fd]);
             }
             Task::AddRegion(address) => {
                 let index = self.region_index(address)?;
@@ -413,6 +430,7 @@ impl SimFront {
                 self.last_base = ring.base;
                 Ok(())
             }
+            (request::GET_INFLIGHT_FD, Payload::Inflight(_)) => Ok(()),
             (_, Payload::U64(_)) if own_reply => Ok(()),
             (_, Payload::U64(0)) => Ok(()),
             (_, Payload::U64(status)) => Err(FrontError::Refused {
