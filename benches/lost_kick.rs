@@ -114,6 +114,7 @@ impl Stress {
             answers: Vec::new(),
             serving: Serving::default(),
             config_bytes: 60,
+            keeps_inflight: false,
         });
         let mut stress = Self {
             front: front.expect("the rings fit"),

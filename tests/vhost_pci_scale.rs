@@ -108,6 +108,7 @@ fn front(at: usize) -> SimFront {
         answers: Vec::new(),
         serving: Serving::default(),
         config_bytes: 0,
+        keeps_inflight: false,
     })
     .unwrap()
 }

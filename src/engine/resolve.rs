@@ -8,8 +8,9 @@ use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
 use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
+use crate::peer::sim::back::inflight::Fault;
 use crate::peer::sim::front::Serving;
-use crate::scenario::model::{Answer, FaultName, FeatureChoice, HeaderDecl, PeerDecl, Serves, Step};
+use crate::scenario::model::{Answer, FaultName, FeatureChoice, HeaderDecl, InflightFault, PeerDecl, Serves, Step};
 use crate::scenario::scalar::Num;
 use crate::scenario::span::{At, Span};
 use crate::scenario::words::split_words;
@@ -82,6 +83,10 @@ pub(super) struct Peer {
     pub(super) rests: f64,
     /// What it does wrong with which frame.
     pub(super) fault: Option<(FaultName, u64)>,
+    /// It keeps an inflight area for its back-ends.
+    pub(super) keeps_inflight: bool,
+    /// What it does wrong with the inflight area.
+    pub(super) inflight_fault: Option<Fault>,
     pub(super) manual: Vec<u32>,
     pub(super) answers: Vec<(u32, SimAnswer)>,
     pub(super) kick_on_start: bool,
@@ -273,12 +278,28 @@ fn rests(decl: &PeerDecl, num: &impl Fn(&Option<At<Num>>, u64) -> Result<u64, Di
     Ok(percent as f64 / 100.0)
 }
 
+fn inflight_fault(name: InflightFault) -> Option<Fault> {
+    Some(match name {
+        InflightFault::None => return None,
+        InflightFault::RecordsNothing => Fault::RecordsNothing,
+        InflightFault::ClearsNothing => Fault::ClearsNothing,
+        InflightFault::NoRollback => Fault::NoRollback,
+        InflightFault::RollsOneBack => Fault::RollsOneBack,
+        InflightFault::ForgetsAll => Fault::ForgetsAll,
+        InflightFault::Twice => Fault::Twice,
+        InflightFault::NewestFirst => Fault::NewestFirst,
+    })
+}
+
 /// What the steps and declarations need, by peer.
 fn needs(plan: &Plan) -> Vec<(String, Need, Span)> {
     let mut needs = Vec::new();
     for (name, decl) in plan.scenario.peers.iter() {
         if let Some(manual) = decl.manual.first() {
             needs.push((name.value.clone(), Need::Simulated, manual.span));
+        }
+        if let Some(fault) = &decl.inflight_fault {
+            needs.push((name.value.clone(), Need::Simulated, fault.span));
         }
         if let Some((request, _)) = decl.answers.iter().next() {
             needs.push((name.value.clone(), Need::Simulated, request.span));
@@ -310,6 +331,8 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Blk(s) => need(&s.peer, Need::Driven),
         Step::Echo(s) => need(&s.peer, Need::Simulated),
         Step::Image(s) => need(&s.peer, Need::Image),
+        Step::Inflight(s) => need(&s.peer, Need::Simulated),
+        Step::Dies(s) => need(&s.peer, Need::Simulated),
         Step::Config(s) => need(&s.peer, Need::Driven),
         Step::Request(s) => need(&s.peer, Need::Simulated),
         Step::Answered(peer) => need(peer, Need::Simulated),
@@ -414,6 +437,11 @@ fn evaluate(
             Some(fault) => Some((fault.what.value, num(&fault.at, FAULT_AT)?)),
             None => None,
         },
+        keeps_inflight: decl.keeps_inflight.as_ref().is_some_and(|keeps| keeps.value),
+        inflight_fault: decl
+            .inflight_fault
+            .as_ref()
+            .and_then(|fault| inflight_fault(fault.value)),
         manual: decl.manual.iter().map(requester).collect::<Result<_, _>>()?,
         answers: decl
             .answers

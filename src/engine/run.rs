@@ -527,6 +527,7 @@ fn front_config(spec: &Peer) -> FrontConfig {
             DeviceKind::Blk => 60,
             DeviceKind::Other => 8,
         },
+        keeps_inflight: spec.keeps_inflight,
     }
 }
 
@@ -566,6 +567,7 @@ fn back_config(spec: &Peer) -> std::result::Result<BackConfig, DeviceError> {
         memory_slots: MEMORY_SLOTS,
         shared_memory: spec.shared_memory.clone(),
         reads_while_asking: spec.reads_while_asking,
+        inflight_fault: spec.inflight_fault,
         device,
     })
 }

@@ -47,6 +47,22 @@ impl Inflight {
 
     /// Maps an area that the front-end has given back (SET_INFLIGHT_FD).
     pub fn map(fd: OwnedFd, offset: u64, size: u64, queues: u16, queue_size: u16) -> Result<Self, MemoryError> {
+        Self::with(fd, offset, size, queues, queue_size, Access::Write)
+    }
+
+    /// The same for somebody who only looks: recording ends the process.
+    pub fn map_to_look(fd: OwnedFd, offset: u64, size: u64, queues: u16, queue_size: u16) -> Result<Self, MemoryError> {
+        Self::with(fd, offset, size, queues, queue_size, Access::Read)
+    }
+
+    fn with(
+        fd: OwnedFd,
+        offset: u64,
+        size: u64,
+        queues: u16,
+        queue_size: u16,
+        access: Access,
+    ) -> Result<Self, MemoryError> {
         let bad = |what, value, allowed: &str| MemoryError::BadInflight {
             what,
             value,
@@ -62,7 +78,7 @@ impl Inflight {
         if size < least {
             return Err(bad("mmap_size", size, &format!("{least} or more")));
         }
-        let map = FileMap::new(fd, offset, size, Access::Write)?;
+        let map = FileMap::new(fd, offset, size, access)?;
         if map.host_address() % 8 != 0 {
             return Err(bad("mmap_offset", offset, "a multiple of 8"));
         }
@@ -113,12 +129,33 @@ impl Inflight {
 
     /// Clears the batch and notes used.idx; call after used.idx has advanced.
     pub fn complete(&mut self, queue: u16, heads: &[u16], used_idx: u16) -> Result<(), MemoryError> {
-        let base = self.base(queue)?;
         for head in heads {
-            self.byte(self.desc(queue, *head)?).store(0, Ordering::Release);
+            self.clear(queue, *head)?;
         }
-        self.half(base + USED_IDX).store(used_idx, Ordering::Release);
+        self.note_used(queue, used_idx)
+    }
+
+    /// Notes that a head is not in flight: it was returned, or put back.
+    pub fn clear(&mut self, queue: u16, head: u16) -> Result<(), MemoryError> {
+        self.byte(self.desc(queue, head)?).store(0, Ordering::Release);
         Ok(())
+    }
+
+    /// Notes used.idx: the last batch is over.
+    pub fn note_used(&mut self, queue: u16, used_idx: u16) -> Result<(), MemoryError> {
+        self.half(self.base(queue)? + USED_IDX)
+            .store(used_idx, Ordering::Release);
+        Ok(())
+    }
+
+    /// The used.idx that was noted last.
+    pub fn noted_used(&self, queue: u16) -> Result<u16, MemoryError> {
+        Ok(self.half(self.base(queue)? + USED_IDX).load(Ordering::Acquire))
+    }
+
+    /// The head that was linked last.
+    pub fn last_linked(&self, queue: u16) -> Result<u16, MemoryError> {
+        Ok(self.half(self.base(queue)? + LAST_BATCH_HEAD).load(Ordering::Acquire))
     }
 
     /// Whether a head is taken and not returned.
@@ -130,33 +167,80 @@ impl Inflight {
     ///
     /// `used_idx` is what the used ring says now. libvhost-user then takes `used_idx` plus their number as the next available.
     pub fn recover(&mut self, queue: u16, used_idx: u16) -> Result<Vec<u16>, MemoryError> {
+        self.roll_back(queue, used_idx)?;
+        let again = self.left_over(queue)?;
+        let youngest = again.last().map(|head| self.desc(queue, *head)).transpose()?;
+        self.counters[usize::from(queue)] = youngest.map_or(0, |desc| {
+            self.word(desc + DESC_COUNTER).load(Ordering::Relaxed).wrapping_add(1)
+        });
+        Ok(again)
+    }
+
+    /// Clears what was returned and not noted: as many heads as used.idx is ahead, from the one that was linked last.
+    pub fn roll_back(&mut self, queue: u16, used_idx: u16) -> Result<(), MemoryError> {
         let base = self.base(queue)?;
         let desc_num = self.half(base + DESC_NUM).load(Ordering::Acquire);
         if desc_num > self.queue_size {
             return Err(self.contradiction("desc_num", u64::from(desc_num)));
         }
-        let cut_off = used_idx.wrapping_sub(self.half(base + USED_IDX).load(Ordering::Acquire));
-        if cut_off > self.queue_size {
-            return Err(self.contradiction("used_idx lag", u64::from(cut_off)));
+        for head in self.cut_off(queue, used_idx)? {
+            self.clear(queue, head)?;
         }
-        let mut head = self.half(base + LAST_BATCH_HEAD).load(Ordering::Acquire);
-        for _ in 0..cut_off {
-            let desc = self.desc(queue, head)?;
-            self.byte(desc).store(0, Ordering::Release);
-            head = self.half(desc + DESC_NEXT).load(Ordering::Relaxed);
-        }
-        self.half(base + USED_IDX).store(used_idx, Ordering::Release);
+        self.note_used(queue, used_idx)
+    }
 
-        let mut again = Vec::new();
+    /// The heads that are marked as in flight, oldest first.
+    pub fn left_over(&self, queue: u16) -> Result<Vec<u16>, MemoryError> {
+        let mut marked = Vec::new();
         for head in 0..self.queue_size {
             let desc = self.desc(queue, head)?;
             if self.byte(desc).load(Ordering::Acquire) == 1 {
-                again.push((self.word(desc + DESC_COUNTER).load(Ordering::Relaxed), head));
+                marked.push((self.word(desc + DESC_COUNTER).load(Ordering::Relaxed), head));
             }
         }
-        again.sort_unstable();
-        self.counters[usize::from(queue)] = again.last().map_or(0, |(counter, _)| counter.wrapping_add(1));
-        Ok(again.into_iter().map(|(_, head)| head).collect())
+        marked.sort_unstable();
+        Ok(marked.into_iter().map(|(_, head)| head).collect())
+    }
+
+    /// What [`Self::recover`] would give, with nothing changed.
+    pub fn left_by_crash(&self, queue: u16, used_idx: u16) -> Result<Vec<u16>, MemoryError> {
+        let mut left = self.left_over(queue)?;
+        for head in self.cut_off(queue, used_idx)? {
+            left.retain(|other| *other != head);
+        }
+        Ok(left)
+    }
+
+    /// The heads of a batch of which used.idx tells and the area does not, from the one that was linked last.
+    fn cut_off(&self, queue: u16, used_idx: u16) -> Result<Vec<u16>, MemoryError> {
+        let cut_off = used_idx.wrapping_sub(self.noted_used(queue)?);
+        if cut_off > self.queue_size {
+            return match self.left_over(queue)?.is_empty() {
+                // with nothing in flight it is a ring that the driver has made anew
+                true => Ok(Vec::new()),
+                false => Err(self.contradiction("used_idx lag", u64::from(cut_off))),
+            };
+        }
+        let mut head = self.last_linked(queue)?;
+        let mut heads = Vec::new();
+        for _ in 0..cut_off {
+            let next = self.desc(queue, head)? + DESC_NEXT;
+            heads.push(head);
+            head = self.half(next).load(Ordering::Relaxed);
+        }
+        Ok(heads)
+    }
+
+    /// Rings it has room for.
+    #[must_use]
+    pub fn queues(&self) -> u16 {
+        self.counters.len() as u16
+    }
+
+    /// Descriptors a ring it has room for.
+    #[must_use]
+    pub fn queue_size(&self) -> u16 {
+        self.queue_size
     }
 
     fn contradiction(&self, what: &'static str, value: u64) -> MemoryError {

@@ -416,7 +416,13 @@ fn inflight_survives_a_crash_in_the_middle_of_a_batch() {
     let size = area.size();
     drop(area);
     let mut next = Inflight::map(fd.try_clone().unwrap(), 0, size, 2, 8).unwrap();
+    let looks = Inflight::map_to_look(fd.try_clone().unwrap(), 0, size, 2, 8).unwrap();
+    assert_eq!(
+        (looks.left_by_crash(1, 3), looks.left_over(1)),
+        (Ok(vec![7, 1]), Ok(vec![3, 7, 5, 1]))
+    );
     assert_eq!(next.recover(1, 3), Ok(vec![7, 1]));
+    assert_eq!((looks.left_over(1), looks.noted_used(1)), (Ok(vec![7, 1]), Ok(3)));
     assert_eq!((next.is_inflight(1, 3), next.is_inflight(1, 7)), (Ok(false), Ok(true)));
     next.fetch(1, 3).unwrap();
     // What is fetched after the restart is younger than what was left over.
@@ -438,6 +444,7 @@ fn inflight_area_of_a_hostile_front_end_is_refused() {
         area.fetch(1, 0),
         Err(MemoryError::BadInflight { what: "queue", .. })
     ));
+    area.fetch(0, 3).unwrap();
     assert!(matches!(
         area.recover(0, 9),
         Err(MemoryError::BadInflight {
@@ -445,6 +452,7 @@ fn inflight_area_of_a_hostile_front_end_is_refused() {
             ..
         })
     ));
+    area.clear(0, 3).unwrap();
     let mut raw = GuestLike::new(fd.try_clone().unwrap(), area.size());
     raw.put(12, &0xfffeu16.to_le_bytes());
     assert!(matches!(

@@ -8,6 +8,7 @@
 
 pub mod burst;
 mod chain;
+mod either;
 mod error;
 mod layout;
 pub mod packed;
@@ -15,6 +16,7 @@ pub mod split;
 
 pub use burst::Layout;
 pub use chain::Chain;
+pub use either::{RingDevice, RingDriver};
 pub use error::RingError;
 pub use layout::{PackedLayout, QUEUE_SIZE_MAX, SplitLayout};
 pub use packed::device::{PackedChain, PackedDevice};

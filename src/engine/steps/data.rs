@@ -83,6 +83,14 @@ impl Submitted {
         self.peer
     }
 
+    /// The number of a simulated front-end's request.
+    pub(super) fn number(&self) -> Option<u64> {
+        match self.id {
+            RequestId::Front(id) => Some(id),
+            RequestId::Qemu(_) => None,
+        }
+    }
+
     pub(super) fn waits_for(&self) -> String {
         format!("the completion of {}", self.what)
     }

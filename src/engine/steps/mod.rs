@@ -5,6 +5,7 @@ mod contents;
 mod control;
 mod data;
 mod expect;
+mod inflight;
 mod messages;
 mod process;
 mod qemu;
@@ -167,6 +168,8 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Await(_) => "await",
         Step::Echo(_) => "echo",
         Step::Image(_) => "image",
+        Step::Dies(_) => "dies",
+        Step::Inflight(_) => "inflight",
         Step::Config(_) => "config",
         Step::Driver(_) => "driver",
         Step::Qmp(_) => "qmp",
@@ -330,6 +333,8 @@ impl<'a> Run<'a> {
             Step::Await(wanted) => return self.begin_await(wanted),
             Step::Echo(echo) => return self.begin_echo(echo, span),
             Step::Image(image) => self.image_step(image, span)?,
+            Step::Dies(step) => self.dies_step(step, span)?,
+            Step::Inflight(step) => self.inflight_step(step, span)?,
             Step::Config(config) => {
                 let peer = self.peer(&config.peer.value, config.peer.span)?;
                 if self.peers[peer.0].spec.is_simulated() {

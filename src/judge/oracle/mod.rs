@@ -117,6 +117,11 @@ impl Oracle {
         &self.marks
     }
 
+    /// Something that happened in rings which nobody else can see: told by whoever moved the frames.
+    pub fn told(&mut self, mark: Mark) {
+        self.marks.insert(mark);
+    }
+
     /// Whether there is a ring to look at, so that looks from time to time are worth it.
     pub fn is_watching(&self) -> bool {
         self.links.values().any(Watch::is_watching)
@@ -124,10 +129,10 @@ impl Oracle {
 
     /// Whether it has a use for copies of the files that come with this message of the front-end.
     pub fn wants_files(message: &Message) -> bool {
-        use id::frontend::{ADD_MEM_REG, SET_LOG_BASE, SET_MEM_TABLE};
+        use id::frontend::{ADD_MEM_REG, SET_INFLIGHT_FD, SET_LOG_BASE, SET_MEM_TABLE};
         message.channel == Channel::Main
             && !message.is_reply()
-            && [SET_MEM_TABLE, ADD_MEM_REG, SET_LOG_BASE].contains(&message.request)
+            && [SET_MEM_TABLE, ADD_MEM_REG, SET_LOG_BASE, SET_INFLIGHT_FD].contains(&message.request)
     }
 
     /// Takes the files of such a message, after its event. They are mapped for reading only; what cannot be mapped is not looked at.
@@ -206,8 +211,8 @@ struct Ground<'a> {
     mem: &'a dyn GuestAccess,
     event_idx: bool,
     indirect: bool,
-    /// Used elements are written, and say which chain came back.
-    has_names: bool,
+    /// Chains come back in the order in which they were made available, and one element may stand for several.
+    in_order: bool,
     /// The last look was so short a time ago that no index can have come round.
     is_fresh: bool,
     /// Writes have been logged since before the last look.

@@ -11,7 +11,7 @@ use super::{Found, Ground, Sink, Terms};
 use crate::judge::monitor::look::{Facts, RingFacts, SETTLED_REPLIES};
 use crate::judge::monitor::states::Postcopy;
 use crate::judge::monitor::{Enable, Run, Setting};
-use crate::memory::{DirtyLog, GuestAccess, LOG_PAGE_BYTES, MemRegionDesc, MemoryError, RegionTable};
+use crate::memory::{DirtyLog, GuestAccess, Inflight, LOG_PAGE_BYTES, MemRegionDesc, MemoryError, RegionTable};
 use crate::ring::SplitLayout;
 use crate::sys::clock::Moment;
 use crate::trace::EventKind;
@@ -34,6 +34,8 @@ pub(super) struct Watch {
     pub(super) terms: Terms,
     memory: RegionTable,
     log: Option<DirtyLog>,
+    /// What was in flight when the last back-end went.
+    inflight: Option<Inflight>,
     /// Replies of the back-end when logging was turned on.
     log_since: Option<u64>,
     rings: BTreeMap<u32, Ring>,
@@ -104,6 +106,11 @@ impl Watch {
                 self.log = file.and_then(|file| DirtyLog::map_to_look(file, log.offset, log.size).ok());
                 self.log_since = None;
                 self.rings.values_mut().for_each(|ring| ring.pages.clear());
+            }
+            (id::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
+                let (queues, size) = (area.num_queues, area.queue_size);
+                let map = |file| Inflight::map_to_look(file, area.mmap_offset, area.mmap_size, queues, size);
+                self.inflight = files.into_iter().next().and_then(|file| map(file).ok());
             }
             _ => {}
         }
@@ -270,7 +277,13 @@ impl Watch {
         let was_stopped = self.rings.remove(&index).is_some_and(|ring| ring.is_stopped);
         if self.rings.len() < RINGS_MAX
             && !self.swapped.contains(&index)
-            && let Some(ring) = Ring::start(state, facts, self.terms, &self.memory, now)
+            && let Some(ring) = Ring::start(
+                state,
+                facts,
+                self.terms,
+                (&self.memory, self.inflight.as_ref().map(|area| (area, index))),
+                now,
+            )
         {
             marks.insert(match ring.kind {
                 Kind::Split(_) => Mark::SplitRing,
@@ -325,7 +338,7 @@ impl Watch {
         let ground = Ground {
             event_idx: ring.event_idx,
             indirect: ring.indirect,
-            has_names: !ring.in_order,
+            in_order: ring.in_order,
             ..ring.settled.ground(&self.memory, self.terms, index)
         };
         let there = match &mut ring.kind {
@@ -368,7 +381,7 @@ impl Settled {
             mem,
             event_idx: false,
             indirect: false,
-            has_names: true,
+            in_order: false,
             is_fresh: true,
             is_logged: self.is_logged,
             used_log: self.used_log,
@@ -383,11 +396,26 @@ impl Settled {
 
 impl Ring {
     /// None if the ring is not configured or does not lie in memory.
-    fn start(state: &RingFacts, facts: &Facts, terms: Terms, memory: &RegionTable, now: Moment) -> Option<Self> {
+    fn start(
+        state: &RingFacts,
+        facts: &Facts,
+        terms: Terms,
+        (memory, inflight): (&RegionTable, Option<(&Inflight, u32)>),
+        now: Moment,
+    ) -> Option<Self> {
         let address = state.address?;
         let base = state.base.unwrap_or(0);
         let kind = match place(&address, state, facts, memory)? {
-            Place::Split(layout) => Kind::Split(Split::start(layout, base as u16, memory).ok()?),
+            Place::Split(layout) => {
+                let used = memory
+                    .load_u16(layout.used_idx(), std::sync::atomic::Ordering::Acquire)
+                    .ok()?;
+                let left = inflight.and_then(|(area, index)| area.left_by_crash(index.try_into().ok()?, used).ok());
+                Kind::Split(match left.filter(|left| !left.is_empty()) {
+                    Some(left) => Split::take_over(layout, &left, memory).ok()?,
+                    None => Split::start(layout, base as u16, memory).ok()?,
+                })
+            }
             Place::Packed(layout) => {
                 let may_be_half = terms.profile.puts_up_with(Setting::PackedStartHalf);
                 Kind::Packed(Packed::start(layout, base, may_be_half, memory).ok()?)
@@ -478,7 +506,7 @@ impl Ring {
         let ground = Ground {
             event_idx: self.event_idx,
             indirect: self.indirect,
-            has_names: !self.in_order,
+            in_order: self.in_order,
             is_fresh: terms.is_paced || age_ns < round * 1_000_000_000 / CHAINS_A_SECOND,
             ..self.settled.ground(memory, terms, index)
         };

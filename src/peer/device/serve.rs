@@ -1,7 +1,7 @@
 //! One ring through one model: take, process, return, until the ring is empty, the model has enough, or the budget is spent.
 
 use crate::memory::GuestAccess;
-use crate::ring::SplitDevice;
+use crate::ring::RingDevice;
 
 use super::{DeviceError, DeviceModel, Processed};
 
@@ -34,7 +34,7 @@ pub fn serve_ring(
     model: &mut dyn DeviceModel,
     ring: u16,
     enabled: bool,
-    device: &mut SplitDevice,
+    device: &mut RingDevice,
     ring_mem: &dyn GuestAccess,
     mem: &dyn GuestAccess,
     budget: Budget,
@@ -45,38 +45,40 @@ pub fn serve_ring(
     }
     let mut served = Served::default();
     let mut bytes = 0u64;
-    while served.returned < budget.chains && bytes < budget.bytes {
-        if enabled && !model.ready(ring) {
-            break;
-        }
-        let Some(chain) = device.pop(ring_mem)? else {
-            if !device.event_idx() {
+    let mut turn = || -> Result<(), DeviceError> {
+        while served.returned < budget.chains && bytes < budget.bytes {
+            if enabled && !model.ready(ring) {
                 break;
             }
-            // Ask for a kick, then look again: what was published in between brings none.
-            device.set_avail_event(ring_mem, device.base())?;
-            if device.available(ring_mem)? == 0 {
-                break;
-            }
-            continue;
-        };
-        bytes = bytes.saturating_add(chain.readable_len().saturating_add(chain.writable_len()));
-        let done = if enabled {
-            model.process(ring, &chain, mem)?
-        } else {
-            model.process_disabled(ring, &chain, mem)?
-        };
-        match done {
-            Processed::Written(len) => {
-                device.push(ring_mem, chain.head, len)?;
-                served.returned += 1;
-            }
-            Processed::Deferred => {
-                device.undo_pop()?;
-                break;
+            let Some(chain) = device.pop(ring_mem)? else {
+                // Ask for a kick, then look again: what was published in between brings none.
+                if !device.ask_for_kick(ring_mem)? {
+                    break;
+                }
+                continue;
+            };
+            bytes = bytes.saturating_add(chain.readable_len().saturating_add(chain.writable_len()));
+            let done = if enabled {
+                model.process(ring, &chain, mem)?
+            } else {
+                model.process_disabled(ring, &chain, mem)?
+            };
+            match done {
+                Processed::Written(len) => {
+                    device.push(ring_mem, &chain, len)?;
+                    served.returned += 1;
+                }
+                Processed::Deferred => {
+                    device.undo_pop()?;
+                    break;
+                }
             }
         }
-    }
+        Ok(())
+    };
+    let ended = turn();
+    device.flush(ring_mem)?;
+    ended?;
     served.more = served.returned == budget.chains || bytes >= budget.bytes;
     if served.returned > 0 {
         served.call = device.needs_call(ring_mem)?;

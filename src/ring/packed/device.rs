@@ -133,6 +133,18 @@ impl PackedDevice {
 
     /// Returns a chain with the bytes written to it.
     pub fn push(&mut self, mem: &dyn GuestAccess, id: u16, descriptors: u16, len: u32) -> Result<(), RingError> {
+        self.push_batch(mem, id, descriptors, len, 1)
+    }
+
+    /// With IN_ORDER: returns so many chains, of so many descriptors in all, by the last of them alone (2.8.8).
+    pub fn push_batch(
+        &mut self,
+        mem: &dyn GuestAccess,
+        id: u16,
+        descriptors: u16,
+        len: u32,
+        chains: u16,
+    ) -> Result<(), RingError> {
         let slot = self.layout.slot(self.used.at);
         let mut raw = [0; 6];
         raw[..4].copy_from_slice(&len.to_le_bytes());
@@ -141,7 +153,7 @@ impl PackedDevice {
         let written = if len > 0 { DESC_F_WRITE } else { 0 };
         mem.store_u16(slot + 14, self.used.used_flags() | written, Ordering::Release)?;
         self.used = self.used.advanced(descriptors, self.layout.size);
-        self.taken = self.taken.saturating_sub(1);
+        self.taken = self.taken.saturating_sub(chains);
         self.moved = self.moved.map(|moved| moved.saturating_add(u32::from(descriptors)));
         Ok(())
     }

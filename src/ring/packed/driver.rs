@@ -42,6 +42,11 @@ pub struct PackedDriver {
     added: u32,
     moved: u32,
     event_idx: bool,
+    in_order: bool,
+    /// Ids published and not yet returned, in order.
+    order: VecDeque<u16>,
+    /// With IN_ORDER: the last chain of a batch that is being worked off, and its length.
+    batch: Option<(u16, u32)>,
 }
 
 impl PackedDriver {
@@ -67,6 +72,9 @@ impl PackedDriver {
             added: 0,
             moved: 0,
             event_idx: false,
+            in_order: false,
+            order: VecDeque::new(),
+            batch: None,
         })
     }
 
@@ -97,6 +105,11 @@ impl PackedDriver {
     /// Turns VIRTIO_RING_F_EVENT_IDX on or off; off at first.
     pub fn set_event_idx(&mut self, on: bool) {
         self.event_idx = on;
+    }
+
+    /// Turns VIRTIO_F_IN_ORDER on or off; off at first. With it a used descriptor returns all chains up to the one that it names.
+    pub fn set_in_order(&mut self, on: bool) {
+        self.in_order = on;
     }
 
     /// Descriptors that are free.
@@ -202,6 +215,7 @@ impl PackedDriver {
             if let Slot::Out { published, .. } = &mut self.slots[usize::from(id)] {
                 *published = true;
             }
+            self.order.push_back(id);
         }
         self.moved = self.moved.saturating_add(std::mem::take(&mut self.added));
         Ok(())
@@ -211,6 +225,9 @@ impl PackedDriver {
     ///
     /// Every error but [`RingError::NoneOutstanding`] is about one descriptor, which is then behind us.
     pub fn poll_used(&mut self, mem: &dyn GuestAccess) -> Result<Option<Used>, RingError> {
+        if let Some((last, len)) = self.batch {
+            return Ok(self.next_of_batch(last, len));
+        }
         let slot = self.layout.slot(self.used.at);
         let flags = mem.load_u16(slot + 14, Ordering::Acquire)?;
         if !self.used.is_used(flags) {
@@ -228,9 +245,6 @@ impl PackedDriver {
                 writable,
                 published: true,
             }) => {
-                self.slots[usize::from(id)] = Slot::Free { returned: true };
-                self.ids.push_back(id);
-                self.free += descriptors;
                 // without WRITE the length means nothing, and DPDK leaves there what was; QEMU writes it and never sets WRITE
                 let len = if flags & DESC_F_WRITE != 0 || writable > 0 {
                     len
@@ -238,6 +252,16 @@ impl PackedDriver {
                     0
                 };
                 let too_long = u64::from(len) > writable;
+                let place = self.order.iter().position(|other| *other == id).unwrap_or(0);
+                if self.in_order && place > 0 && !too_long {
+                    self.outstanding += 1;
+                    self.batch = Some((id, len));
+                    return Ok(self.next_of_batch(id, len));
+                }
+                self.order.remove(place);
+                self.slots[usize::from(id)] = Slot::Free { returned: true };
+                self.ids.push_back(id);
+                self.free += descriptors;
                 self.used = self.used.advanced(descriptors, self.layout.size);
                 let head = HeadIndex(id);
                 if too_long {
@@ -257,6 +281,32 @@ impl PackedDriver {
         Err(error)
     }
 
+    /// The next chain of a batch: those before its last one have no used descriptor, and all of them was written.
+    fn next_of_batch(&mut self, last: u16, len: u32) -> Option<Used> {
+        let id = self.order.pop_front()?;
+        self.outstanding -= 1;
+        let Some(Slot::Out {
+            descriptors, writable, ..
+        }) = self.slots.get(usize::from(id)).copied()
+        else {
+            return None;
+        };
+        self.slots[usize::from(id)] = Slot::Free { returned: true };
+        self.ids.push_back(id);
+        self.free += descriptors;
+        self.used = self.used.advanced(descriptors, self.layout.size);
+        let is_last = id == last;
+        if is_last {
+            self.batch = None;
+        }
+        // the ring has chains of no more than 2^32 bytes
+        let len = if is_last { len } else { writable as u32 };
+        Some(Used {
+            head: HeadIndex(id),
+            len,
+        })
+    }
+
     /// Whether the device wants a kick for what was published since this was last asked.
     pub fn needs_kick(&mut self, mem: &dyn GuestAccess) -> Result<bool, RingError> {
         fence(Ordering::SeqCst);
@@ -274,8 +324,11 @@ impl PackedDriver {
         Ok(())
     }
 
-    /// With EVENT_IDX: asks for a call when the next chain is returned. Poll once more afterwards.
+    /// Asks for a call when the next chain is returned. Poll once more afterwards.
     pub fn ask_for_call(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
+        if !self.event_idx {
+            return self.set_no_interrupt(mem, false);
+        }
         mem.store_u16(self.layout.driver_event, self.used.to_bits(), Ordering::SeqCst)?;
         mem.store_u16(self.layout.driver_event + 2, EVENT_DESC, Ordering::SeqCst)?;
         fence(Ordering::SeqCst);

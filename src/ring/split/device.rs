@@ -133,14 +133,34 @@ impl SplitDevice {
     ///
     /// The head is not checked against what was taken, so that a faulty device can be played; the count is kept.
     pub fn push(&mut self, mem: &dyn GuestAccess, head: u16, len: u32) -> Result<(), RingError> {
+        self.push_batch(mem, head, len, 1)
+    }
+
+    /// With IN_ORDER: returns so many chains by the last of them alone, and moves on as if each had been returned (2.7.9).
+    pub fn push_batch(&mut self, mem: &dyn GuestAccess, head: u16, len: u32, chains: u16) -> Result<(), RingError> {
         let mut raw = [0; 8];
         raw[..4].copy_from_slice(&u32::from(head).to_le_bytes());
         raw[4..].copy_from_slice(&len.to_le_bytes());
         mem.write(self.layout.used_slot(self.used_idx), &raw)?;
-        let next = self.used_idx.wrapping_add(1);
+        let next = self.used_idx.wrapping_add(chains);
         mem.store_u16(self.layout.used_idx(), next, Ordering::Release)?;
         self.used_idx = next;
-        self.taken = self.taken.saturating_sub(1);
+        self.taken = self.taken.saturating_sub(chains);
+        Ok(())
+    }
+
+    /// Returns several chains at once: their elements, and then one step of the index over all of them.
+    pub fn push_all(&mut self, mem: &dyn GuestAccess, chains: &[(u16, u32)]) -> Result<(), RingError> {
+        for (ahead, (head, len)) in chains.iter().enumerate() {
+            let mut raw = [0; 8];
+            raw[..4].copy_from_slice(&u32::from(*head).to_le_bytes());
+            raw[4..].copy_from_slice(&len.to_le_bytes());
+            mem.write(self.layout.used_slot(self.used_idx.wrapping_add(ahead as u16)), &raw)?;
+        }
+        let next = self.used_idx.wrapping_add(chains.len() as u16);
+        mem.store_u16(self.layout.used_idx(), next, Ordering::Release)?;
+        self.used_idx = next;
+        self.taken = self.taken.saturating_sub(chains.len() as u16);
         Ok(())
     }
 
@@ -194,6 +214,11 @@ impl SplitDevice {
         let chain = self.walk(mem, head)?;
         self.taken = self.taken.saturating_add(1);
         Ok(chain)
+    }
+
+    /// A chain that was read again is not carried out now after all.
+    pub fn undo_resubmit(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
     }
 
     fn walk(&self, mem: &dyn GuestAccess, head: u16) -> Result<Chain, RingError> {

@@ -86,6 +86,11 @@ pub struct SplitDriver {
     /// avail.idx when the question of a kick was last answered.
     kicked_at: u16,
     event_idx: bool,
+    in_order: bool,
+    /// Heads published and not yet returned, in order.
+    order: VecDeque<u16>,
+    /// With IN_ORDER: the last chain of a batch that is being worked off, and its length.
+    batch: Option<(u16, u32)>,
 }
 
 impl SplitDriver {
@@ -109,6 +114,9 @@ impl SplitDriver {
             outstanding: 0,
             kicked_at: base,
             event_idx: false,
+            in_order: false,
+            order: VecDeque::new(),
+            batch: None,
         })
     }
 
@@ -133,6 +141,11 @@ impl SplitDriver {
     /// Turns VIRTIO_RING_F_EVENT_IDX on or off; off at first.
     pub fn set_event_idx(&mut self, on: bool) {
         self.event_idx = on;
+    }
+
+    /// Turns VIRTIO_F_IN_ORDER on or off; off at first. With it an element returns all chains up to the one that it names.
+    pub fn set_in_order(&mut self, on: bool) {
+        self.in_order = on;
     }
 
     /// Descriptors that are free.
@@ -217,6 +230,7 @@ impl SplitDriver {
             if let Slot::Head { published, .. } = &mut self.slots[usize::from(head)] {
                 *published = true;
             }
+            self.order.push_back(head);
         }
         Ok(())
     }
@@ -237,6 +251,9 @@ impl SplitDriver {
                 outstanding: self.outstanding,
             });
         }
+        if let Some((last, len)) = self.batch {
+            return Ok(self.next_of_batch(last, len));
+        }
         let mut raw = [0; 8];
         mem.read(self.layout.used_slot(self.used_idx), &mut raw)?;
         self.used_idx = self.used_idx.wrapping_add(1);
@@ -254,6 +271,17 @@ impl SplitDriver {
                 writable,
                 published: true,
             } => {
+                let place = self.order.iter().position(|other| *other == head).unwrap_or(0);
+                if self.in_order && place >= usize::from(ahead) {
+                    return Err(RingError::OutOfOrder { head });
+                }
+                if self.in_order && place > 0 && u64::from(len) <= writable {
+                    self.used_idx = self.used_idx.wrapping_sub(1);
+                    self.outstanding += 1;
+                    self.batch = Some((head, len));
+                    return Ok(self.next_of_batch(head, len));
+                }
+                self.order.remove(place);
                 self.release(head, descriptors);
                 if u64::from(len) > writable {
                     return Err(RingError::UsedTooLong { head, len, writable });
@@ -267,6 +295,30 @@ impl SplitDriver {
             Slot::Free { returned: true } => Err(RingError::ReturnedTwice { head }),
             Slot::Free { returned: false } | Slot::Body => Err(RingError::UnknownHead { id }),
         }
+    }
+
+    /// The next chain of a batch: those before its last one have no element, and all of them was written.
+    fn next_of_batch(&mut self, last: u16, len: u32) -> Option<Used> {
+        let head = self.order.pop_front()?;
+        self.used_idx = self.used_idx.wrapping_add(1);
+        self.outstanding -= 1;
+        let Slot::Head {
+            descriptors, writable, ..
+        } = self.slots[usize::from(head)]
+        else {
+            return None;
+        };
+        self.release(head, descriptors);
+        let is_last = head == last;
+        if is_last {
+            self.batch = None;
+        }
+        // the ring has chains of no more than 2^32 bytes
+        let len = if is_last { len } else { writable as u32 };
+        Some(Used {
+            head: HeadIndex(head),
+            len,
+        })
     }
 
     /// Whether the device wants a kick for what was published since this was last asked.

@@ -103,7 +103,8 @@ pub struct Deliver {
     pub from: At<String>,
     /// Where they must arrive; equal to `from` for a back-end that loops them back.
     pub to: At<String>,
-    /// How many; default 1.
+    /// How many; default 1. Exactly so many are sent; only where a real back-end that sends frames back keeps the last ones for a
+    /// second does another one follow them, behind which they cannot come any more.
     #[serde(default)]
     pub packets: Option<At<Num>>,
     /// Bytes of a frame, without the virtio-net header; default 64. With a load of its own, 64 to 9000.
@@ -112,6 +113,10 @@ pub struct Deliver {
     /// Queue pair; default 0.
     #[serde(default)]
     pub pair: Option<At<Num>>,
+    /// How many queue pairs, from that one on, carry frames at once, each a stream of its own and as many as are said; default 1.
+    /// This gives the delivery a load of its own, as `for` does.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
     /// As long as this instead of a number of packets. This and the following give the delivery a load of its own: simulated
     /// peers move its frames on threads of their own, as fast as they can, and each frame is verified.
     #[serde(default, rename = "for")]
@@ -298,6 +303,60 @@ pub struct Image {
     pub sectors: Option<At<Num>>,
     /// The byte that all of it must consist of.
     pub fill: At<Num>,
+}
+
+/// `inflight`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InflightStep {
+    /// The simulated front-end that keeps the area (`keeps_inflight`).
+    pub peer: At<String>,
+    /// The ring; default 0.
+    #[serde(default)]
+    pub ring: Option<At<Num>>,
+    /// Exactly these block requests are in flight, by name, the one that was taken first in front.
+    #[serde(default)]
+    pub requests: Option<Vec<At<String>>>,
+    /// So many are.
+    #[serde(default)]
+    pub count: Option<At<Num>>,
+    /// Nothing is, and the area has noted the used index.
+    #[serde(default)]
+    pub settled: bool,
+}
+
+/// `dies`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiesStep {
+    /// The simulated back-end, which has to have an inflight area by then.
+    pub peer: At<String>,
+    /// Where on the way of a request. Default: each time at another one, in turn.
+    #[serde(default)]
+    pub at: Option<At<DiesAt>>,
+    /// At which request that gets there from here on, from 1; default 1. Requests that are returned together get there together.
+    #[serde(default)]
+    pub request: Option<At<Num>>,
+}
+
+/// Moments on the way of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiesAt {
+    /// It has been taken and recorded, and not been carried out.
+    Taken,
+    /// It has been carried out, and nobody has been told.
+    CarriedOut,
+    /// Its batch is linked in the area, and the used index has not moved.
+    Linked,
+    /// The used index has moved, and the area still says that it is in flight.
+    Used,
+    /// Of its batch one is not in flight any more, for others the area says so.
+    HalfCleared,
+    /// None of its batch is in flight, and the area does not know of the used index.
+    Cleared,
+    /// All is recorded, and the driver has not been called.
+    Uncalled,
 }
 
 /// `config`.

@@ -228,6 +228,11 @@ pub enum Step {
     Echo(Echo),
     /// Looks into the image file of a block back-end's process.
     Image(Image),
+    /// A simulated back-end will die with requests in hand, as if it were killed. The next connection is to a new one with the
+    /// same disk.
+    Dies(DiesStep),
+    /// Looks what an inflight area says.
+    Inflight(InflightStep),
     /// Reads or writes the device's configuration space through QEMU's driver.
     Config(ConfigStep),
     /// A QEMU driver's action.

@@ -60,6 +60,12 @@ pub struct PeerDecl {
     /// Simulated back-end that sends frames on or back: what it does wrong with one of them.
     #[serde(default)]
     pub delivery_fault: Option<DeliveryFault>,
+    /// Simulated front-end: asks the back-end for an inflight area in `setup`, and gives it to each one that follows.
+    #[serde(default)]
+    pub keeps_inflight: Option<At<bool>>,
+    /// Simulated back-end: what it does wrong with the inflight area.
+    #[serde(default)]
+    pub inflight_fault: Option<At<InflightFault>>,
     /// Requests that a simulated back-end leaves for `reply:` steps; on the channel, those a simulated front-end leaves.
     #[serde(default)]
     pub manual: Vec<At<String>>,
@@ -104,6 +110,28 @@ pub struct PeerDecl {
     pub exit: Option<ExitRule>,
 }
 
+/// Faults of a back-end with the inflight area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum InflightFault {
+    /// Nothing: to compare with.
+    None,
+    /// Nothing is recorded.
+    RecordsNothing,
+    /// What was returned stays in flight.
+    ClearsNothing,
+    /// A successor does not look at what was cut off between the used index and the area.
+    NoRollback,
+    /// A successor takes one request out of a batch that was cut off, and not all of it.
+    RollsOneBack,
+    /// A successor forgets what was in flight.
+    ForgetsAll,
+    /// A successor carries each request out twice.
+    Twice,
+    /// A successor begins with the newest.
+    NewestFirst,
+}
+
 /// A fault of a back-end, put in to show that it is seen.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -145,6 +173,10 @@ pub enum FaultName {
     StaleDescriptor,
     /// More bytes are said to be written than there is room for.
     TooLong,
+    /// The used index goes on by 16,384 more than were returned; on a packed ring so many elements are marked used again.
+    Jump,
+    /// Every frame: those of queue pairs 0 and 1 change places.
+    WrongQueue,
 }
 
 /// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.

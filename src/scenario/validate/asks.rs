@@ -4,7 +4,7 @@
 use crate::wire::{Channel, Dialect, Party};
 
 use super::super::diagnostic::Diagnostic;
-use super::super::model::{AskDuring, ConfigStep, PeerDecl, RequestStep, SharedStep};
+use super::super::model::{AskDuring, ConfigStep, InflightStep, PeerDecl, RequestStep, SharedStep};
 use super::super::scalar::{Node, Num, Ordered};
 use super::super::span::{At, Span};
 use super::peers::{Kind, Peer};
@@ -77,6 +77,21 @@ impl<'a> Cx<'a> {
         }
     }
 
+    pub(super) fn inflight(&mut self, step: &InflightStep) {
+        let Some(peer) = self.actor(&step.peer, "inflight", Some(Party::FrontEnd), Kinds::Simulated) else {
+            return;
+        };
+        if step.requests.is_none() && step.count.is_none() && !step.settled {
+            let error = Diagnostic::error("`inflight` says nothing of what is in flight").at(step.peer.span);
+            self.report(error.help("give `requests`, `count` or `settled`"));
+        }
+        if peer.decl.keeps_inflight.as_ref().is_none_or(|keeps| !keeps.value) {
+            let error = format!("`{}` has no inflight area", step.peer.value);
+            let error = Diagnostic::error(error).at(step.peer.span);
+            self.report(error.help("a front-end with `keeps_inflight: true` has one"));
+        }
+    }
+
     pub(super) fn config(&mut self, config: &ConfigStep) {
         let Some(peer) = self.actor(&config.peer, "config", None, Kinds::Started) else {
             return;
@@ -112,6 +127,16 @@ impl<'a> Cx<'a> {
             (serves, "serves_channel", Party::FrontEnd),
             (reads, "reads_while_asking", Party::BackEnd),
             (shared, "shared_memory", Party::BackEnd),
+            (
+                decl.inflight_fault.as_ref().map(|f| f.span),
+                "inflight_fault",
+                Party::BackEnd,
+            ),
+            (
+                decl.keeps_inflight.as_ref().map(|k| k.span),
+                "keeps_inflight",
+                Party::FrontEnd,
+            ),
         ] {
             let Some(place) = place else { continue };
             if peer.party != party || peer.kind != Kind::Simulated {

@@ -107,6 +107,8 @@ impl<'a> Cx<'a> {
             Step::Blk(blk) => self.blk(blk),
             Step::Echo(echo) => drop(self.actor(&echo.peer, "echo", FRONT, Kinds::Simulated)),
             Step::Image(image) => drop(self.actor(&image.peer, "image", BACK, Kinds::Process)),
+            Step::Dies(dies) => drop(self.actor(&dies.peer, "dies", BACK, Kinds::Simulated)),
+            Step::Inflight(step) => self.inflight(step),
             Step::Config(config) => self.config(config),
             Step::Driver(driver) => self.driver(driver),
             Step::Qmp(qmp) => {

@@ -288,6 +288,8 @@ pub struct DeviceSender<R> {
     stamps: bool,
     /// The driver merges buffers (VIRTIO_NET_F_MRG_RXBUF): a frame may take several.
     merges: bool,
+    /// Buffers looked at in one step where they are merged: more than a burst if a frame needs them.
+    buffers: usize,
     chains: Chains<'static>,
     writer: Writer,
     scratch: Scratch,
@@ -304,6 +306,7 @@ impl<R: DeviceRing> DeviceSender<R> {
             burst: burst.clamp(1, BURST_MAX),
             stamps: false,
             merges: false,
+            buffers: burst.clamp(1, BURST_MAX),
             chains: Chains::new(),
             writer: Writer::default(),
             scratch: Scratch::new(),
@@ -345,7 +348,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         if allowed == 0 {
             return Ok(0);
         }
-        let wanted = if self.merges { self.burst } else { allowed };
+        let wanted = if self.merges { self.buffers } else { allowed };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
         let stamp = if self.stamps { now.max(1) } else { 0 };
@@ -359,6 +362,8 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
                 if !self.merges || taken == usize::from(port.ring.size()) {
                     let seq = self.source.made();
                     wrong = Some(Trouble::NoRoom { seq, bytes, room });
+                } else if used == 0 && taken == self.buffers {
+                    self.buffers = (2 * self.buffers).min(usize::from(port.ring.size()));
                 }
                 break;
             }

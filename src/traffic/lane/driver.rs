@@ -252,6 +252,7 @@ pub struct DriverReceiver<R> {
     scratch: Scratch,
     /// Bytes in the scratch and buffers still to come of a packet that takes several.
     part: (usize, u16),
+    merged: u64,
 }
 
 impl<R: DriverRing> DriverReceiver<R> {
@@ -268,6 +269,7 @@ impl<R: DriverRing> DriverReceiver<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             part: (0, 0),
+            merged: 0,
         }
     }
 
@@ -281,6 +283,7 @@ impl<R: DriverRing> DriverReceiver<R> {
     /// Verifies other streams from now on.
     pub fn exchange(&mut self, sink: Sink, burst: usize, stamps: bool) {
         (self.sink, self.burst, self.stamps) = (sink, burst.clamp(1, BURST_MAX), stamps);
+        self.merged = 0;
     }
 
     fn post(&mut self) -> Result<bool, Trouble> {
@@ -325,6 +328,7 @@ impl<R: DriverRing> DriverReceiver<R> {
             self.part = (bytes, left);
             return Ok(());
         }
+        self.merged += u64::from(had > 0);
         self.part = (0, 0);
         hand_over(&mut self.sink, &self.scratch.0[..bytes], now)
     }
@@ -397,6 +401,7 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
     fn progress(&self) -> Progress {
         Progress {
             received: self.sink.frames(),
+            merged: self.merged,
             done: true,
             ..Progress::default()
         }

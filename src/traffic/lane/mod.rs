@@ -12,6 +12,7 @@ mod pace;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use device::{DevicePort, DeviceReceiver, DeviceSender, Dirty};
 pub use direct::DirectSender;
@@ -115,6 +116,8 @@ pub struct Progress {
     pub forwarded: u64,
     /// Frames that are its source's and have not come back yet, as buffers.
     pub outstanding: u64,
+    /// Frames that its sink has taken from several buffers each.
+    pub merged: u64,
     /// Its source has no more to send.
     pub done: bool,
 }
@@ -128,6 +131,7 @@ impl Progress {
             received: self.received + other.received,
             forwarded: self.forwarded + other.forwarded,
             outstanding: self.outstanding + other.outstanding,
+            merged: self.merged + other.merged,
             done: self.done && other.done,
         }
     }
@@ -139,6 +143,8 @@ pub struct Bell {
     fd: Option<Arc<OwnedFd>>,
     /// It can be written without looking first.
     is_ours: bool,
+    /// How often it was signalled.
+    rung: Arc<AtomicU64>,
 }
 
 impl Bell {
@@ -148,7 +154,11 @@ impl Bell {
         let is_ours = fd
             .as_ref()
             .is_some_and(|fd| fd_type(fd.as_fd()) == FdType::Eventfd && is_nonblocking(fd.as_fd()));
-        Self { fd, is_ours }
+        Self {
+            fd,
+            is_ours,
+            rung: Arc::default(),
+        }
     }
 
     /// Whether it is the very same eventfd.
@@ -161,8 +171,15 @@ impl Bell {
         }
     }
 
+    /// How often it was signalled through this, or a copy of it.
+    #[must_use]
+    pub fn rung(&self) -> u64 {
+        self.rung.load(Ordering::Relaxed)
+    }
+
     fn ring(&self) -> Result<(), Trouble> {
         let Some(fd) = &self.fd else { return Ok(()) };
+        self.rung.fetch_add(1, Ordering::Relaxed);
         let rung = if self.is_ours {
             signal_event_now(fd.as_fd())
         } else {

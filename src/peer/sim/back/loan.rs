@@ -16,7 +16,7 @@ impl SimBack {
         if let Some(ring) = self.rings.get_mut(usize::from(index)) {
             ring.lent = true;
             if let Some(device) = ring.device.take() {
-                ring.base = u32::from(device.base());
+                ring.base = device.base();
             }
         }
     }
@@ -77,20 +77,25 @@ impl SimBack {
         let descriptors = self.memory.user_to_guest(address.descriptor)?;
         let available = self.memory.user_to_guest(address.available)?;
         let used = self.memory.user_to_guest(address.used)?;
-        Ok(if self.features & F_RING_PACKED == 0 {
+        Ok(self.layout_at(ring.size, [descriptors, available, used]))
+    }
+
+    /// A ring of the kind that was negotiated.
+    pub(super) fn layout_at(&self, size: u16, [desc, avail, used]: [u64; 3]) -> Layout {
+        if self.features & F_RING_PACKED == 0 {
             Layout::Split(SplitLayout {
-                size: ring.size,
-                desc: descriptors,
-                avail: available,
+                size,
+                desc,
+                avail,
                 used,
             })
         } else {
             Layout::Packed(PackedLayout {
-                size: ring.size,
-                ring: descriptors,
-                driver_event: available,
+                size,
+                ring: desc,
+                driver_event: avail,
                 device_event: used,
             })
-        })
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! the rings.
 
 mod channel;
+pub mod inflight;
 mod iotlb;
 mod loan;
 mod requests;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 use super::answer::{Answer, Scripts};
 use super::{Outgoing, Output};
-use crate::memory::{DirtyLog, Inflight, MemoryError, RegionTable};
+use crate::memory::{DirtyLog, MemoryError, RegionTable};
 use crate::peer::device::{DeviceModel, net::TxFrame};
 use crate::ring::RingError;
 use crate::wire::{Channel, Dialect, Due, FieldError, Message, MessageSpec, Payload, ProtocolFeature, id};
+use inflight::{Lives, Recorder};
 use ring::Ring;
 
 /// VIRTIO_RING_F_EVENT_IDX.
@@ -28,8 +30,8 @@ pub const F_LOG_ALL: u64 = 1 << 26;
 
 /// VIRTIO_F_ACCESS_PLATFORM.
 const F_ACCESS_PLATFORM: u64 = 1 << 33;
-/// What the simulated device cannot do as a recorded one did: packed rings, use in order, addresses that an IOMMU translates.
-const F_NOT_SERVED: u64 = 1 << 33 | 1 << 34 | 1 << 35;
+/// What the simulated device cannot do as a recorded one did: addresses that an IOMMU translates.
+const F_NOT_SERVED: u64 = F_ACCESS_PLATFORM;
 
 /// Requests that wait for a `reply` step, at most.
 const OPEN_REQUESTS_MAX: usize = 1024;
@@ -54,6 +56,8 @@ pub struct BackConfig {
     pub shared_memory: Vec<u64>,
     /// A handler that waits for an answer on the channel reads the main socket meanwhile.
     pub reads_while_asking: bool,
+    /// What it does wrong with the inflight area.
+    pub inflight_fault: Option<inflight::Fault>,
 }
 
 /// Why a back-end cannot do what a step wants.
@@ -104,7 +108,8 @@ pub struct SimBack {
     memory: RegionTable,
     log: Option<Arc<DirtyLog>>,
     log_event: Option<OwnedFd>,
-    inflight: Option<Inflight>,
+    inflight: Option<Recorder>,
+    lives: Lives,
     status: u64,
     rings: Vec<Ring>,
     channel: channel::ChannelState,
@@ -140,6 +145,7 @@ impl SimBack {
             log: None,
             log_event: None,
             inflight: None,
+            lives: Lives::default(),
             status: 0,
             rings,
             channel: channel::ChannelState::default(),
@@ -162,6 +168,7 @@ impl SimBack {
         self.log = None;
         self.log_event = None;
         self.inflight = None;
+        self.lives.begin();
         self.status = 0;
         for ring in &mut self.rings {
             *ring = Ring {
@@ -174,6 +181,13 @@ impl SimBack {
         self.open.clear();
         self.scripts.connected();
         self.resume.clear();
+    }
+
+    /// It dies as a killed process does: what it had in hand stays as it is, and its descriptors and sockets are closed.
+    fn die(&mut self) {
+        self.connected();
+        self.lives.end();
+        self.outputs.push_back(Output::Close(Channel::Main));
     }
 
     /// Another device takes the place of this one. Rings that are set up stay so.
@@ -391,6 +405,9 @@ impl SimBack {
 
     /// Sends a reply, or what the script made of it.
     fn answer(&mut self, request: &Message, mut reply: Message, fds: Vec<OwnedFd>) {
+        if self.lives.is_dead() {
+            return;
+        }
         let id = request.request;
         if let Some(replies) = self.recorded.get_mut(&id) {
             // the last one is given again

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::inflight::Recorder;
 use super::{Answered, F_PROTOCOL_FEATURES, Refusal, SimBack};
 use crate::memory::{DirtyLog, Inflight, MemRegionDesc};
 use crate::wire::id::frontend as request;
@@ -87,7 +88,8 @@ impl SimBack {
             (request::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
                 let fd = one_fd(&mut fds)?;
                 let (queues, size) = (area.num_queues, area.queue_size);
-                self.inflight = Some(Inflight::map(fd, area.mmap_offset, area.mmap_size, queues, size)?);
+                let area = Inflight::map(fd, area.mmap_offset, area.mmap_size, queues, size)?;
+                self.inflight = Some(Recorder::new(area, self.config.inflight_fault));
                 Ok(None)
             }
             (request::GET_STATUS, _) => number(self.status),

@@ -3,14 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::inflight::{Places, Turn};
 use super::iotlb::Translated;
 use super::{F_ACCESS_PLATFORM, F_EVENT_IDX, F_LOG_ALL, Refusal, SimBack};
 use crate::memory::{GuestAccess, LoggedAccess};
 use crate::peer::device::{Budget, DeviceError, Served, serve_ring};
 use crate::peer::sim::Output;
-use crate::ring::burst::Layout;
-use crate::ring::{SplitDevice, SplitLayout};
+use crate::ring::{Layout, RingDevice, SplitLayout};
 use crate::wire::VringAddr;
+use crate::wire::features::IN_ORDER;
 
 /// What is served before sockets, other rings and deadlines get their turn: a driver can go on for ever.
 const TURN: Budget = Budget {
@@ -29,7 +30,7 @@ pub(super) struct Ring {
     pub(super) error: Option<Arc<OwnedFd>>,
     pub(super) enabled: bool,
     /// Present while the ring is started.
-    pub(super) device: Option<SplitDevice>,
+    pub(super) device: Option<RingDevice>,
     /// It was started and not stopped since, whoever serves it.
     pub(super) started: bool,
     /// Somebody else serves it.
@@ -51,19 +52,18 @@ impl SimBack {
             return self.start_translated(index);
         }
         let (base, lent) = (ring.base, ring.lent);
-        let device = match self.layout(index)? {
-            Layout::Split(layout) => {
-                let mut device = SplitDevice::start(layout, base as u16, &self.memory)?;
-                device.set_event_idx(self.features & F_EVENT_IDX != 0);
-                Some(device)
-            }
-            Layout::Packed(layout) => {
-                layout.check(&self.memory)?;
-                None
-            }
-        };
+        let layout = self.layout(index)?;
+        let mut device = RingDevice::start(layout, base, &self.memory)?;
+        // whoever has it on loan records nothing
+        if let Some(recorder) = self.inflight.as_mut().filter(|_| !lent)
+            && let Some(split) = device.split()
+            && let Some(base) = recorder.take_over(index, split)?
+        {
+            device = RingDevice::start(layout, u32::from(base), &self.memory)?;
+        }
+        self.negotiate(&mut device);
         let ring = &mut self.rings[usize::from(index)];
-        ring.device = device.filter(|_| !lent);
+        ring.device = Some(device).filter(|_| !lent);
         ring.started = true;
         Ok(())
     }
@@ -72,10 +72,16 @@ impl SimBack {
     pub(super) fn stop(&mut self, index: u16) -> u32 {
         let ring = &mut self.rings[usize::from(index)];
         if let Some(device) = ring.device.take() {
-            ring.base = u32::from(device.base());
+            ring.base = device.base();
         }
         (ring.kick, ring.started, ring.starting, ring.waits) = (None, false, false, false);
         ring.base
+    }
+
+    /// What was negotiated of a ring.
+    fn negotiate(&self, device: &mut RingDevice) {
+        device.set_event_idx(self.features & F_EVENT_IDX != 0);
+        device.set_in_order(self.features & IN_ORDER != 0);
     }
 
     fn has_iommu(&self) -> bool {
@@ -86,20 +92,15 @@ impl SimBack {
     fn start_translated(&mut self, index: u16) -> Result<(), Refusal> {
         let ring = &self.rings[usize::from(index)];
         let Some(address) = ring.address else { return Ok(()) };
-        let layout = SplitLayout {
-            size: ring.size,
-            desc: address.descriptor,
-            avail: address.available,
-            used: address.used,
-        };
+        let layout = self.layout_at(ring.size, [address.descriptor, address.available, address.used]);
         let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
         let started = memory
-            .covers(layout.used, SplitLayout::used_bytes(layout.size), true)
+            .covers(address.used, device_part_bytes(&layout), true)
             .map_err(Refusal::from)
-            .and_then(|()| Ok(SplitDevice::start(layout, ring.base as u16, &memory)?));
+            .and_then(|()| Ok(RingDevice::start(layout, ring.base, &memory)?));
         match (started, memory.missed()) {
             (Ok(mut device), _) => {
-                device.set_event_idx(self.features & F_EVENT_IDX != 0);
+                self.negotiate(&mut device);
                 let ring = &mut self.rings[usize::from(index)];
                 (ring.device, ring.started, ring.starting) = (Some(device), true, false);
                 Ok(())
@@ -137,8 +138,9 @@ impl SimBack {
         };
         let Some(device) = &ring.device else { return true };
         let memory = Translated::new(&self.iotlb, &self.memory, &self.memory);
-        let layout = *device.layout();
-        let used = memory.covers(layout.used, SplitLayout::used_bytes(layout.size), true);
+        let layout = device.layout();
+        let (_, _, of_device) = layout.addresses();
+        let used = memory.covers(of_device, device_part_bytes(&layout), true);
         // a copy takes the chain, so that the ring stays where it is
         let mut ahead = device.clone();
         let seen = used.is_ok() && layout.check(&memory).is_ok();
@@ -170,6 +172,7 @@ impl SimBack {
         }
         match self.serve_turn(index) {
             None => {}
+            _ if self.lives.is_dying() => self.die(),
             Some(Ok(served)) => {
                 if served.call {
                     self.signal(index);
@@ -224,7 +227,33 @@ impl SimBack {
                 turn,
             ));
         }
+        if let Some(recorder) = self.inflight.as_mut().filter(|recorder| recorder.follows(index))
+            && let Some(device) = device.split_mut()
+        {
+            let places = Places {
+                ring: ring_memory,
+                buffers,
+            };
+            let turn = Turn {
+                lives: &mut self.lives,
+                model,
+                ring: index,
+                enabled: ring.enabled,
+                in_order: self.features & IN_ORDER != 0,
+                device,
+                places,
+            };
+            return Some(recorder.serve(turn, TURN));
+        }
         let served = serve_ring(model, index, ring.enabled, device, ring_memory, buffers, TURN);
         Some(served)
+    }
+}
+
+/// Bytes of the part that only the device writes; of a packed ring the event suppression, the ring itself is both sides'.
+fn device_part_bytes(layout: &Layout) -> u64 {
+    match layout {
+        Layout::Split(layout) => SplitLayout::used_bytes(layout.size),
+        Layout::Packed(_) => 4,
     }
 }

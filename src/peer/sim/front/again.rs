@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use super::{FrontError, FrontRing, SimFront};
 use crate::memory::{GuestAccess, GuestMemory, MemRegionDesc};
 use crate::peer::device::BufferPool;
-use crate::ring::{SplitDriver, SplitLayout};
+use crate::ring::{Layout, PackedLayout, RingDriver, SplitLayout};
+use crate::wire::features::IN_ORDER;
 use crate::wire::{MemRegion, Message, Payload, VringAddr, id};
 
 /// VIRTIO_F_RING_PACKED.
@@ -20,7 +21,7 @@ const RINGS_MAX: u16 = 1024;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Announced {
     size: u16,
-    base: u16,
+    base: u32,
     address: Option<VringAddr>,
     /// The driver stands where the messages say.
     ready: bool,
@@ -80,7 +81,7 @@ impl SimFront {
             }
             (id::frontend::SET_VRING_BASE, Payload::VringBase(base)) => {
                 if let Some(ring) = self.announced_ring(base.index) {
-                    ring.base = base.indices as u16;
+                    ring.base = base.indices;
                     ring.ready = false;
                 }
             }
@@ -119,7 +120,7 @@ impl SimFront {
             rings.push(Announced::default());
         }
         while self.rings.len() <= usize::from(index) {
-            let Ok(driver) = SplitDriver::new(SplitLayout::pack_at(0, 1).ok()?.0) else {
+            let Ok(driver) = RingDriver::with_base(Layout::Split(SplitLayout::pack_at(0, 1).ok()?.0), 0) else {
                 return None;
             };
             self.rings.push(FrontRing {
@@ -130,13 +131,14 @@ impl SimFront {
                 base: None,
                 lent: None,
                 pending: std::collections::BTreeMap::new(),
+                tables: std::collections::BTreeMap::new(),
             });
         }
         self.config.queues = self.config.queues.max(index + 1);
         rings.get_mut(usize::from(index))
     }
 
-    /// Lays the driver of a ring where the messages have put it. A packed ring gets none, and no data.
+    /// Lays the driver of a ring where the messages have put it.
     fn start_announced(&mut self, index: u32) -> Result<(), FrontError> {
         let packed = self.features & F_RING_PACKED != 0;
         let event_idx = self.features & super::F_EVENT_IDX != 0;
@@ -144,24 +146,35 @@ impl SimFront {
             return Ok(());
         };
         let announced = *ring;
-        let Some(address) = announced
-            .address
-            .filter(|_| announced.size > 0 && !announced.ready && !packed)
-        else {
+        let Some(address) = announced.address.filter(|_| announced.size > 0 && !announced.ready) else {
             return Ok(());
         };
-        let layout = SplitLayout {
-            size: announced.size,
-            desc: self.memory.user_to_guest(address.descriptor)?,
-            avail: self.memory.user_to_guest(address.available)?,
-            used: self.memory.user_to_guest(address.used)?,
+        let size = announced.size;
+        let desc = self.memory.user_to_guest(address.descriptor)?;
+        let avail = self.memory.user_to_guest(address.available)?;
+        let used = self.memory.user_to_guest(address.used)?;
+        let layout = match packed {
+            false => Layout::Split(SplitLayout {
+                size,
+                desc,
+                avail,
+                used,
+            }),
+            true => Layout::Packed(PackedLayout {
+                size,
+                ring: desc,
+                driver_event: avail,
+                device_event: used,
+            }),
         };
-        let mut driver = SplitDriver::with_base(layout, announced.base)?;
+        let mut driver = RingDriver::with_base(layout, announced.base)?;
         driver.init(&self.memory)?;
         driver.set_event_idx(event_idx);
+        driver.set_in_order(self.features & IN_ORDER != 0);
         let at = index as usize;
         self.rings[at].driver = driver;
         self.rings[at].pending.clear();
+        self.rings[at].tables.clear();
         self.config.ring_size = announced.size;
         if let Some(ring) = self.announced_ring(index) {
             ring.ready = true;

@@ -10,7 +10,7 @@ use crate::peer::sim::wanted::{Status, Wanted, unwanted};
 use crate::peer::sim::{Outgoing, Output};
 use crate::sys::fd::{eventfd, memfd, pipe, socket_pair};
 use crate::wire::{
-    Channel, Config, DeviceState, Dialect, Inflight, Iotlb, Log, Message, Payload, ProtocolFeature, ReplyKind, Scope,
+    Channel, Config, DeviceState, Dialect, Iotlb, Log, Message, Payload, ProtocolFeature, ReplyKind, Scope,
     SharedObject, VringFd, VringState, id::frontend as request, spec,
 };
 
@@ -180,7 +180,7 @@ impl SimFront {
             request::SEND_RARP => self.request(id, Payload::U64(0x5452_0012_3456), Vec::new()),
             request::NET_SET_MTU => self.request(id, Payload::U64(MTU), Vec::new()),
             request::IOTLB_MSG => {
-                let iova = self.device_address(self.rings[0].driver.layout().desc);
+                let iova = self.device_address(self.rings[0].driver.layout().addresses().0);
                 let message = Iotlb {
                     iova,
                     size: FILE_BYTES,
@@ -203,11 +203,7 @@ impl SimFront {
                 self.request(id, config.into(), Vec::new());
             }
             request::GET_INFLIGHT_FD => {
-                let area = Inflight {
-                    num_queues: self.config.queues,
-                    queue_size: self.config.ring_size,
-                    ..Inflight::default()
-                };
+                let area = self.wanted_inflight();
                 self.request(id, area.into(), Vec::new());
             }
             request::SET_INFLIGHT_FD => {

@@ -1,6 +1,7 @@
 //! The front-end's data plane: frames, block requests and echo requests through shared memory, and what comes back.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{Asker, FrontError, SimFront};
 use crate::memory::GuestAccess;
@@ -9,7 +10,9 @@ use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
 use crate::peer::sim::wanted::Status;
-use crate::ring::{Buffer, Used};
+use crate::ring::split::Descriptor;
+use crate::ring::{Buffer, Layout, Used};
+use crate::wire::features::INDIRECT_DESC;
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
 /// VIRTIO_F_VERSION_1.
@@ -93,6 +96,25 @@ impl SimFront {
         Ok(id)
     }
 
+    /// The head of a block request that has not come back.
+    pub fn head_of(&self, ring: u16, id: u64) -> Option<u16> {
+        let pending = &self.rings.get(usize::from(ring))?.pending;
+        let is_it = |pending: &Pending| matches!(pending, Pending::Blk { id: other, .. } if *other == id);
+        pending
+            .iter()
+            .find(|(_, pending)| is_it(pending))
+            .map(|(head, _)| *head)
+    }
+
+    /// What a split ring's used index is in memory now.
+    pub fn used_index(&self, ring: u16) -> Result<Option<u16>, FrontError> {
+        self.check_ring(ring)?;
+        let Layout::Split(layout) = self.rings[usize::from(ring)].driver.layout() else {
+            return Ok(None);
+        };
+        Ok(Some(self.memory.load_u16(layout.used_idx(), Ordering::Acquire)?))
+    }
+
     /// The result of a block request, once: status and data, or what was wrong with its completion.
     pub fn take_blk(&mut self, id: u64) -> Option<Result<crate::peer::device::blk::BlkOutcome, String>> {
         self.blk_results.remove(&id)
@@ -161,7 +183,7 @@ impl SimFront {
     pub fn called(&mut self, ring: u16) -> Result<(), FrontError> {
         let index = usize::from(ring);
         let lent = self.rings.get(index).is_some_and(|ring| ring.lent.is_some());
-        if lent || self.is_packed() || !self.has_driver(ring) {
+        if lent || !self.has_driver(ring) {
             return Ok(());
         }
         loop {
@@ -170,7 +192,7 @@ impl SimFront {
             }
             let state = &mut self.rings[index];
             // from here on the next completion calls; one that came in between is seen by the look below
-            state.driver.set_used_event(&self.memory, state.driver.used_idx())?;
+            state.driver.ask_for_call(&self.memory)?;
             let Some(used) = state.driver.poll_used(&self.memory)? else {
                 return Ok(());
             };
@@ -179,7 +201,11 @@ impl SimFront {
     }
 
     fn complete(&mut self, ring: u16, used: Used) -> Result<(), FrontError> {
-        let pending = self.rings[usize::from(ring)].pending.remove(&used.head.0);
+        let state = &mut self.rings[usize::from(ring)];
+        let pending = state.pending.remove(&used.head.0);
+        if let Some((pool, table)) = state.tables.remove(&used.head.0) {
+            self.release(pool, |p| p.free(table))?;
+        }
         match pending {
             None => {}
             Some(Pending::Transmit { pool, buffer }) => self.release(pool, |p| buffer.release(p))?,
@@ -229,8 +255,19 @@ impl SimFront {
             ..*buffer
         };
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
-        if self.is_packed() || self.rings[usize::from(ring)].lent.is_some() {
+        if self.rings[usize::from(ring)].lent.is_some() {
             return Err(FrontError::Lent(ring));
+        }
+        // a table is written at one address and told by another behind an IOMMU, where there is none
+        let indirect = chain.len() > 1 && self.features & INDIRECT_DESC != 0 && !self.has_iommu();
+        if indirect {
+            let bytes = (Descriptor::BYTES * chain.len()) as u32;
+            let (pool, table) = self.in_pool(|_, pool| pool.alloc(bytes))?;
+            let state = &mut self.rings[usize::from(ring)];
+            let head = state.driver.add_indirect(&self.memory, &told, table)?;
+            state.tables.insert(head.0, (pool, table));
+            state.pending.insert(head.0, pending);
+            return Ok(());
         }
         let state = &mut self.rings[usize::from(ring)];
         let head = state.driver.add(&self.memory, &told)?;

@@ -4,15 +4,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::{F_EVENT_IDX, FrontError, SimFront};
-use crate::peer::sim::loan::{F_IN_ORDER, F_RING_PACKED, FrontLoan};
-use crate::ring::PackedLayout;
-use crate::ring::burst::{Layout, RingOptions};
+use crate::peer::sim::loan::{F_IN_ORDER, FrontLoan};
+use crate::ring::burst::RingOptions;
 
 impl SimFront {
     /// Gives a ring to somebody who moves frames over it. From here on this front-end only starts and stops it.
     pub fn lend(&mut self, ring: u16) -> Result<FrontLoan, FrontError> {
         self.check_ring(ring)?;
-        let layout = self.layout(ring);
         let options = RingOptions {
             event_idx: self.features & F_EVENT_IDX != 0,
             in_order: self.features & F_IN_ORDER != 0,
@@ -22,10 +20,7 @@ impl SimFront {
         if !state.pending.is_empty() || state.driver.outstanding() > 0 {
             return Err(FrontError::InUse(ring));
         }
-        let base = match layout {
-            Layout::Split(_) => u32::from(state.driver.used_idx()),
-            Layout::Packed(_) => layout.fresh_base(),
-        };
+        let (layout, base) = (state.driver.layout(), state.driver.base());
         state.lent = Some(base);
         Ok(FrontLoan {
             layout,
@@ -57,10 +52,6 @@ impl SimFront {
         self.in_pool(|_, pool| pool.alloc(bytes)).map(|(_, address)| address)
     }
 
-    pub(super) fn is_packed(&self) -> bool {
-        self.features & F_RING_PACKED != 0
-    }
-
     /// What was negotiated.
     pub fn negotiated(&self) -> u64 {
         self.features
@@ -69,19 +60,5 @@ impl SimFront {
     /// Whether memory is on huge pages.
     pub fn has_huge_pages(&self) -> bool {
         self.memory.options().huge_pages
-    }
-
-    /// Where a ring lies: a packed one at the same addresses as a split one, of which it needs less.
-    pub(super) fn layout(&self, ring: u16) -> Layout {
-        let split = *self.rings[usize::from(ring)].driver.layout();
-        if self.features & F_RING_PACKED == 0 {
-            return Layout::Split(split);
-        }
-        Layout::Packed(PackedLayout {
-            size: split.size,
-            ring: split.desc,
-            driver_event: split.avail,
-            device_event: split.used,
-        })
     }
 }

@@ -19,7 +19,7 @@ use super::wanted::{Composed, Status, Wanted};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
-use crate::ring::{RingError, SplitDriver, SplitLayout};
+use crate::ring::{Layout, RingDriver, RingError, SplitLayout};
 use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolFeature, id};
 use data::Pending;
 use setup::Task;
@@ -77,6 +77,8 @@ pub struct FrontConfig {
     pub serving: Serving,
     /// Bytes of configuration space that its driver reads.
     pub config_bytes: u32,
+    /// It asks for an inflight area, and hands it to each back-end.
+    pub keeps_inflight: bool,
 }
 
 /// Who made a request on the main socket.
@@ -103,12 +105,21 @@ pub enum FrontError {
     /// A ring, or the back-end's handling of it.
     #[error(transparent)]
     Ring(#[from] RingError),
+    /// A ring that holds chains was negotiated to be of the other kind.
+    #[error("ring {ring} holds chains, and was negotiated to be of another kind")]
+    RingInUse {
+        /// The ring.
+        ring: u16,
+    },
     /// A request or its outcome.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A system call.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// It has no inflight area to hand out.
+    #[error("the back-end has handed out no inflight area")]
+    NoInflight,
     /// The back-end said no.
     #[error("the back-end refused {request}: status {status:#x}")]
     Refused {
@@ -156,7 +167,7 @@ pub enum FrontError {
     /// Frames of before are still on the ring.
     #[error("ring {0} still holds buffers of something else")]
     InUse(u16),
-    /// Somebody else moves frames over the ring, or it is packed.
+    /// Somebody else moves frames over the ring.
     #[error("ring {0} is for deliveries with a load of their own (`burst`, `notify`, `for`)")]
     Lent(u16),
     /// The ring has not been started, so there is no kick eventfd.
@@ -197,7 +208,7 @@ pub enum FrontError {
 /// One ring, the driver's side.
 #[derive(Debug)]
 struct FrontRing {
-    driver: SplitDriver,
+    driver: RingDriver,
     kick: Option<Arc<OwnedFd>>,
     call: Option<Arc<OwnedFd>>,
     /// It was started without a kick eventfd: VRING_KICK kicks it.
@@ -207,6 +218,8 @@ struct FrontRing {
     /// Somebody else moves frames over it, and this is what the device has used.
     lent: Option<u32>,
     pending: BTreeMap<u16, Pending>,
+    /// Indirect tables of those, each with the pool that it is of.
+    tables: BTreeMap<u16, (u64, u64)>,
 }
 
 /// A simulated front-end.
@@ -244,7 +257,7 @@ pub struct SimFront {
     master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
-    /// The inflight area that the back-end handed out, until it is handed back.
+    /// The inflight area that a back-end handed out.
     inflight: Option<(OwnedFd, crate::wire::Inflight)>,
     outputs: VecDeque<Output>,
 }
@@ -301,7 +314,7 @@ impl SimFront {
                     room: own,
                 });
             }
-            let mut driver = SplitDriver::new(ring)?;
+            let mut driver = RingDriver::with_base(Layout::Split(ring), 0)?;
             driver.init(&memory)?;
             rings.push(FrontRing {
                 driver,
@@ -311,6 +324,7 @@ impl SimFront {
                 base: None,
                 lent: None,
                 pending: BTreeMap::new(),
+                tables: BTreeMap::new(),
             });
         }
         let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, base + own - next))];
@@ -416,6 +430,15 @@ impl SimFront {
             && !fds.is_empty()
         {
             self.inflight = Some((fds.swap_remove(0), *area));
+        }
+    }
+
+    /// What is asked of GET_INFLIGHT_FD.
+    fn wanted_inflight(&self) -> crate::wire::Inflight {
+        crate::wire::Inflight {
+            num_queues: self.config.queues,
+            queue_size: self.config.ring_size,
+            ..crate::wire::Inflight::default()
         }
     }
 

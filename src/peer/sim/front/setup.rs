@@ -7,9 +7,10 @@ use super::pci::MasterTask;
 use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
 use crate::peer::device::BufferPool;
-use crate::peer::sim::loan::F_RING_PACKED;
 use crate::peer::sim::{Outgoing, Output};
+use crate::ring::{Layout, RingDriver};
 use crate::sys::fd::{duplicate, eventfd, socket_pair};
+use crate::wire::features::{IN_ORDER, RING_PACKED};
 use crate::wire::{
     Channel, MemReg, MemRegion, MemTable, Message, Payload, ProtocolFeature, VringAddr, VringBase, VringFd, VringState,
     id::frontend as request, spec,
@@ -46,6 +47,9 @@ pub(super) enum Task {
     /// SET_MEM_TABLE, or ADD_MEM_REG for each region.
     Memory,
     MemTable,
+    /// Asks for an inflight area, unless there is one.
+    GetInflight,
+    SetInflight,
     AddRegion(u64),
     RemoveRegion(u64),
     RingNum(u16),
@@ -61,6 +65,26 @@ pub(super) enum Task {
 }
 
 impl SimFront {
+    /// A packed ring takes less room than the split one that was laid before anything was negotiated, so it lies in the same
+    /// place. A ring that holds chains keeps its kind: they were put there for a back-end that has gone.
+    fn lay_as_negotiated(&mut self, ring: u16) -> Result<(), FrontError> {
+        let packed = self.features & RING_PACKED != 0;
+        let state = &mut self.rings[usize::from(ring)];
+        let layout = state.driver.layout();
+        if matches!(layout, Layout::Packed(_)) == packed || self.announced.is_some() {
+            return Ok(());
+        }
+        if !state.pending.is_empty() || state.lent.is_some() {
+            return Err(FrontError::RingInUse { ring });
+        }
+        let (place, _, _) = layout.addresses();
+        let (layout, _) = Layout::pack_at(place, layout.size(), packed)?;
+        state.driver = RingDriver::with_base(layout, layout.fresh_base())?;
+        state.base = None;
+        state.driver.init(&self.memory)?;
+        Ok(())
+    }
+
     /// Queues what is missing until `goal`.
     pub fn setup(&mut self, goal: Goal) {
         for step in [Goal::Negotiated, Goal::Memory, Goal::Started, Goal::Running] {
@@ -73,7 +97,12 @@ impl SimFront {
                     self.tasks.extend(hello);
                 }
                 Goal::Negotiated => self.tasks.extend([Task::Get(request::GET_FEATURES), Task::Negotiate]),
-                Goal::Memory => self.tasks.push_back(Task::Memory),
+                Goal::Memory => {
+                    self.tasks.push_back(Task::Memory);
+                    if self.config.keeps_inflight {
+                        self.tasks.extend([Task::GetInflight, Task::SetInflight]);
+                    }
+                }
                 Goal::Started => (0..self.config.queues).for_each(|ring| self.queue_start(ring)),
                 Goal::Running => {
                     self.tasks
@@ -222,6 +251,15 @@ impl SimFront {
                 };
                 self.request(request::SET_MEM_TABLE, table.into(), fds?);
             }
+            Task::GetInflight if self.inflight.is_some() => {}
+            Task::GetInflight => {
+                let area = self.wanted_inflight();
+                self.request(request::GET_INFLIGHT_FD, area.into(), Vec::new());
+            }
+            Task::SetInflight => {
+                let (fd, area) = self.inflight().ok_or(FrontError::NoInflight)?;
+                self.request(request::SET_INFLIGHT_FD, area.into(), vec![fd]);
+            }
             Task::AddRegion(address) => {
                 let index = self.region_index(address)?;
                 let fd = self.memory.dup(index)?;
@@ -250,6 +288,7 @@ impl SimFront {
                 );
             }
             Task::RingNum(ring) => {
+                self.lay_as_negotiated(ring)?;
                 let state = VringState {
                     index: u32::from(ring),
                     num: u32::from(self.config.ring_size),
@@ -258,23 +297,19 @@ impl SimFront {
             }
             Task::RingBase(ring) => {
                 let event_idx = self.features & F_EVENT_IDX != 0;
-                let packed = self.features & F_RING_PACKED != 0;
-                let fresh_base = self.layout(ring).fresh_base();
+                let in_order = self.features & IN_ORDER != 0;
                 let state = &mut self.rings[usize::from(ring)];
                 state.driver.set_event_idx(event_idx);
+                state.driver.set_in_order(in_order);
                 // what the last back-end had not used is offered again
-                let fresh = match packed {
-                    true => fresh_base,
-                    false => u32::from(state.driver.used_idx()),
-                };
                 let base = VringBase {
                     index: u32::from(ring),
-                    indices: state.base.take().or(state.lent).unwrap_or(fresh),
+                    indices: state.base.take().or(state.lent).unwrap_or_else(|| state.driver.base()),
                 };
                 self.request(request::SET_VRING_BASE, base.into(), Vec::new());
             }
             Task::RingAddr(ring) => {
-                let layout = *self.rings[usize::from(ring)].driver.layout();
+                let (descriptor, available, used) = self.rings[usize::from(ring)].driver.layout().addresses();
                 // behind an IOMMU the ring is told by the addresses that the device uses
                 let place = |guest| match self.has_iommu() {
                     true => Ok(self.device_address(guest)),
@@ -283,10 +318,10 @@ impl SimFront {
                 let address = VringAddr {
                     index: u32::from(ring),
                     flags: 0,
-                    descriptor: place(layout.desc)?,
-                    used: place(layout.used)?,
-                    available: place(layout.avail)?,
-                    log: layout.used,
+                    descriptor: place(descriptor)?,
+                    used: place(used)?,
+                    available: place(available)?,
+                    log: used,
                 };
                 self.request(request::SET_VRING_ADDR, address.into(), Vec::new());
             }
@@ -395,6 +430,7 @@ impl SimFront {
                 self.last_base = ring.base;
                 Ok(())
             }
+            (request::GET_INFLIGHT_FD, Payload::Inflight(_)) => Ok(()),
             (_, Payload::U64(_)) if own_reply => Ok(()),
             (_, Payload::U64(0)) => Ok(()),
             (_, Payload::U64(status)) => Err(FrontError::Refused {

@@ -66,6 +66,7 @@ impl Entry {
             memory_slots: 0,
             shared_memory: Vec::new(),
             reads_while_asking: false,
+            inflight_fault: None,
         });
         Ok(Self {
             conn,
