@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::parts::Way;
+
 /// Packets of the short and of the long run: what is not a packet's falls out of the difference.
 const FEW: u64 = 640;
 const MANY: u64 = 6_400;
@@ -13,23 +15,26 @@ const NOTICED_PERCENT: f64 = 2.0;
 pub(super) fn bless() {
     let mut text = String::from("# instructions a packet, by callgrind: cargo bench --bench packet_cost -- --bless\n");
     for (name, instructions) in measure() {
-        text.push_str(&format!("{name:<28}{instructions:>10.1}\n"));
+        text.push_str(&format!("{name:<32}{instructions:>10.1}\n"));
     }
     std::fs::write(file(), &text).expect("the file can be written");
     print!("{text}");
 }
 
 pub(super) fn compare() {
-    let before = read();
-    println!("{:<28}{:>10}{:>10}{:>9}", "instructions a packet", "now", "before", "");
+    let mut before = read();
+    println!("{:<32}{:>10}{:>10}{:>9}", "instructions a packet", "now", "before", "");
     for (name, now) in measure() {
-        let Some(then) = before.get(&name) else {
-            println!("{name:<28}{now:>10.1}{:>10}", "-");
+        let Some(then) = before.remove(&name) else {
+            println!("{name:<32}{now:>10.1}{:>10}", "-");
             continue;
         };
         let percent = 100.0 * (now - then) / then;
         let mark = if percent.abs() < NOTICED_PERCENT { "" } else { "  <-" };
-        println!("{name:<28}{now:>10.1}{then:>10.1}{percent:>+8.1}%{mark}");
+        println!("{name:<32}{now:>10.1}{then:>10.1}{percent:>+8.1}%{mark}");
+    }
+    for (name, then) in before {
+        println!("{name:<32}{:>10}{then:>10.1}  <-", "-");
     }
 }
 
@@ -41,37 +46,64 @@ fn read() -> BTreeMap<String, f64> {
     let text = std::fs::read_to_string(file()).unwrap_or_default();
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pair = |line: &str| {
-        let (name, number) = line.split_once(' ')?;
-        Some((name.to_owned(), number.trim().parse().ok()?))
+        // names have spaces in them
+        let (name, number) = line.rsplit_once(' ')?;
+        Some((name.trim_end().to_owned(), number.parse().ok()?))
     };
     lines.filter_map(pair).collect()
 }
 
 fn measure() -> Vec<(String, f64)> {
-    let names = super::parts::all().into_iter().map(|part| part.name);
-    names
-        .map(|name| {
-            let (few, many) = (instructions(&name, FEW), instructions(&name, MANY));
-            (name, (many - few) as f64 / (MANY - FEW) as f64)
-        })
-        .collect()
+    let mut rows = Vec::new();
+    for way in super::parts::all() {
+        let (few, many) = (instructions(&way, FEW), instructions(&way, MANY));
+        for (at, (row, _)) in way.rows().into_iter().enumerate() {
+            rows.push((row, (many[at] - few[at]) as f64 / (MANY - FEW) as f64));
+        }
+    }
+    rows
 }
 
-fn instructions(part: &str, packets: u64) -> u64 {
+/// Instructions in the functions of each row of a way, those that they call included.
+fn instructions(way: &Way, packets: u64) -> Vec<u64> {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let out = folder.path().join("out");
     let own = std::env::current_exe().expect("this program has a path");
     let ended = Command::new("valgrind")
-        .arg("--tool=callgrind")
+        .args(["--tool=callgrind", "--compress-strings=no"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(own)
-        .args(["part", part, &packets.to_string()])
+        .args(["way", &way.name(), &packets.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .expect("valgrind is installed");
-    assert!(ended.success(), "{part} runs under valgrind");
+    assert!(ended.success(), "{} runs under valgrind", way.name());
     let text = std::fs::read_to_string(out).expect("callgrind has written");
-    let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
-    total.and_then(|total| total.trim().parse().ok()).expect("a number")
+    let rows = way.rows();
+    let mut counts = vec![0; rows.len()];
+    let mut row = None;
+    let mut lines = text.lines();
+    // `cfn=` names what is called, `calls=` follows, and behind it a line whose last number is what all these calls cost
+    while let Some(line) = lines.next() {
+        if let Some(called) = line.strip_prefix("cfn=") {
+            row = rows
+                .iter()
+                .position(|(_, mark)| called.contains(&format!("::parts::{mark}")));
+        } else if line.starts_with("calls=") {
+            let cost = lines
+                .next()
+                .and_then(|cost| cost.rsplit(' ').next()?.parse::<u64>().ok());
+            if let (Some(row), Some(cost)) = (row, cost) {
+                counts[row] += cost;
+            }
+        }
+    }
+    for ((name, mark), count) in rows.iter().zip(&counts) {
+        assert!(
+            *count > 0,
+            "{name}: no function {mark}… was called; has this program been stripped of its names?"
+        );
+    }
+    counts
 }

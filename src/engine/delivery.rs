@@ -176,6 +176,13 @@ impl Run<'_> {
 
     /// Gives a message to the other side.
     pub(super) fn deliver(&mut self, link: LinkId, from: Party, seq: Option<Seq>, parcel: Parcel) {
+        if self.links[link.0]
+            .socket(parcel.message.channel)
+            .end_ref(from.other())
+            .is_open()
+        {
+            self.note_arrival(link, from, seq, &parcel);
+        }
         let Parcel {
             message,
             mut chunk,
@@ -255,6 +262,7 @@ impl Run<'_> {
             // what it said before it could know; a socket closed with something unread would end with an error
             self.read_stream(link, channel, to);
         }
+        self.note_close(link, channel, party);
         // dropping a real peer's socket is how it learns of it
         *self.links[link.0].socket(channel).end(to) = End::Absent;
         if channel == Channel::Main {

@@ -70,6 +70,7 @@ fn run_plan<'a>(
         events: 0,
         messages: 0,
         marks: Vec::new(),
+        rates: Vec::new(),
     };
     let peers = match resolve::peers(plan, environment) {
         Ok(peers) => peers,
@@ -428,7 +429,8 @@ impl Run<'_> {
     }
 
     /// Writes the outcome.
-    fn report(self, result: Result<()>, outcome: &mut Outcome) {
+    fn report(mut self, result: Result<()>, outcome: &mut Outcome) {
+        outcome.rates = std::mem::take(&mut self.traffic.rated);
         outcome.events = self.timeline.events().len();
         outcome.messages = self
             .timeline

@@ -121,22 +121,7 @@ impl Run<'_> {
             self.links[link.0].note_kick(from, &message, &chunk.fds);
         }
         let notes: Vec<FdType> = chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
-        // what the bytes say: a script may have sent others than the message's own
-        let header = Header::decode(self.dialect, &chunk.bytes).unwrap_or_else(|| message.header());
-        let payload = chunk.bytes.get(self.dialect.header_len()..).unwrap_or_default();
-        let shown = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
-            let context = DecodeContext {
-                xen_mmap: self.links[link.0].xen,
-            };
-            Message::decode(self.dialect, message.channel, context, &header, payload)
-        } else {
-            Message {
-                request: header.request,
-                flags: header.flags,
-                conn_id: header.conn_id,
-                ..message.clone()
-            }
-        };
+        let (shown, size) = self.spoken(link, &message, &chunk.bytes, scripted);
         let peer = self.links[link.0].peer(from);
         let files = self.copy_files(from, &shown, &chunk.fds);
         let spoken = scripted.then(|| shown.clone());
@@ -144,7 +129,7 @@ impl Run<'_> {
             from,
             message: shown,
             fds: notes,
-            size: header.size,
+            size,
             scripted,
         };
         let seq = self.record(Some(peer), Some(link), kind);
@@ -161,6 +146,27 @@ impl Run<'_> {
         let transit = Transit::new(seq, Cargo::Message(parcel));
         self.links[link.0].socket(channel).push(from, transit);
         seq
+    }
+
+    /// What the bytes of a message say, which a script may have made other than the message, and how long its payload says
+    /// that it is.
+    pub(super) fn spoken(&self, link: LinkId, message: &Message, bytes: &[u8], scripted: bool) -> (Message, u32) {
+        let header = Header::decode(self.dialect, bytes).unwrap_or_else(|| message.header());
+        let payload = bytes.get(self.dialect.header_len()..).unwrap_or_default();
+        let spoken = if scripted && usize::try_from(header.size) == Ok(payload.len()) {
+            let context = DecodeContext {
+                xen_mmap: self.links[link.0].xen,
+            };
+            Message::decode(self.dialect, message.channel, context, &header, payload)
+        } else {
+            Message {
+                request: header.request,
+                flags: header.flags,
+                conn_id: header.conn_id,
+                ..message.clone()
+            }
+        };
+        (spoken, header.size)
     }
 
     /// A side of a socket is gone.

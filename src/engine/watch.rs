@@ -2,19 +2,20 @@
 //! before each of them. What a peer does wrong of its own accord ends the scenario.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::failure::{Result, Stop};
 use super::resolve::{Peer, Player};
 use super::run::Run;
-use crate::judge::monitor::{Monitor, Profile, Script, Violation};
+use crate::judge::monitor::{Arrival, Monitor, Profile, Script, Violation};
 use crate::judge::oracle::{Alarm, Mark, Oracle, Terms};
+use crate::link::Parcel;
 use crate::scenario::span::At;
 use crate::scenario::{Diagnostic, Plan};
 use crate::spec::requirement;
-use crate::sys::fd::duplicate;
+use crate::sys::fd::{duplicate, fd_type};
 use crate::trace::{LinkId, PeerId, Seq};
-use crate::wire::{DeviceKind, Message, Party};
+use crate::wire::{Channel, DeviceKind, Message, Party};
 
 /// The rule that a process cannot help breaking when it is killed.
 const CUT_SHORT: &str = "cut-short";
@@ -67,17 +68,19 @@ impl Watchers {
         }
     }
 
-    /// Requests that had to be answered and were not, so far; none where the script has meddled with the messages.
+    /// Requests that have reached somebody who has to answer them and has not, so far.
     pub(super) fn owed(&self, link: LinkId) -> Vec<Seq> {
-        match self.monitor.facts(link) {
-            Some(facts) if !facts.is_lost => self.monitor.owed(link),
-            _ => Vec::new(),
-        }
+        self.monitor.owed(link)
     }
 
     /// Whether rings have to be looked at from time to time.
     pub(super) fn needs_looks(&self) -> bool {
         self.oracle.is_watching()
+    }
+
+    /// What deliveries have seen happen in rings.
+    pub(super) fn told(&mut self, mark: Mark) {
+        self.oracle.told(mark);
     }
 
     /// What has happened in the rings.
@@ -181,6 +184,33 @@ impl Run<'_> {
         }
     }
 
+    /// A message reaches a party, as it is now.
+    pub(super) fn note_arrival(&mut self, link: LinkId, from: Party, seq: Option<Seq>, parcel: &Parcel) {
+        if self.timeline.is_recorded() || self.dialect.is_pci() {
+            return;
+        }
+        // what the party has said until now it has said without knowing of it
+        self.watch();
+        let (message, size) = self.spoken(link, &parcel.message, &parcel.chunk.bytes, true);
+        let fds: Vec<_> = parcel.chunk.fds.iter().map(|fd| fd_type(fd.as_fd())).collect();
+        let arrival = Arrival {
+            seq: seq.unwrap_or(Seq(self.timeline.end().0.saturating_sub(1))),
+            from,
+            message: &message,
+            fds: &fds,
+            size,
+        };
+        self.watchers.monitor.arrived(link, &arrival);
+    }
+
+    /// The close of a socket reaches a party.
+    pub(super) fn note_close(&mut self, link: LinkId, channel: Channel, from: Party) {
+        if !self.timeline.is_recorded() {
+            self.watch();
+            self.watchers.monitor.close_arrived(link, channel, from);
+        }
+    }
+
     /// From here on what arrives on a link is not what the timeline says. What came before is judged still.
     pub(super) fn disturbed(&mut self, link: LinkId) {
         self.watch();
@@ -218,6 +248,7 @@ impl Run<'_> {
             self.watchers.monitor.set_script(link, party, script);
         }
         self.watchers.monitor.set_profile(link, profile);
+        self.watchers.monitor.part(link);
         let (front, back) = (self.links[link.0].front, self.links[link.0].back);
         let (front, back) = (&self.peers[front.0].spec, &self.peers[back.0].spec);
         // pumps move faster than anybody looks, and while it is looked

@@ -123,6 +123,11 @@ impl Session {
             }
             return;
         }
+        if let Meddling::Altered { message, .. } = how
+            && let (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) = (message.request, &message.payload)
+        {
+            self.protocol_features = *features;
+        }
         let features = self.protocol_features;
         for open in &mut self.open {
             let Some(at) = open.iter().position(|o| Some(o.seq) == of) else {

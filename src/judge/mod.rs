@@ -8,6 +8,7 @@ pub mod monitor;
 pub mod oracle;
 pub mod outcome;
 pub mod rate;
+pub mod rated;
 pub mod recorded;
 pub mod value;
 pub mod verdict;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::rated::Rated;
 use super::verdict::Verdict;
 use crate::scenario::diagnostic::Diagnostic;
 
@@ -34,6 +35,8 @@ pub struct Outcome {
     pub messages: usize,
     /// Marks of the ring oracle: what happened in its rings.
     pub marks: Vec<&'static str>,
+    /// Its rate checks, as far as it came to them.
+    pub rates: Vec<Rated>,
 }
 
 /// What a person needs to understand a failure.

@@ -50,6 +50,30 @@ pub enum Said {
     },
 }
 
+impl Said {
+    /// In one word, for programs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Said::Holds(_) => "holds",
+            Said::Broken(_) => "broken",
+            Said::Noise(_) => "noise",
+            Said::TooFew { .. } => "too-few",
+        }
+    }
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.at_least, self.at_most) {
+            (Some(least), Some(most)) => write!(f, "{least} to {most}"),
+            (Some(least), None) => write!(f, "at least {least}"),
+            (None, Some(most)) => write!(f, "at most {most}"),
+            (None, None) => f.write_str("any rate"),
+        }
+    }
+}
+
 /// Judges samples, in the order in which they were taken.
 #[must_use]
 pub fn judge(samples: &[f64], limits: Limits) -> Said {

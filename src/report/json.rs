@@ -1,10 +1,14 @@
 //! The stable interface for programs: one JSON document a run, with a version. Its page is `docs/reference/report.md`, its
 //! schema is generated from the types here.
 
+mod rate;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use rate::{JsonDelivery, JsonInterval, JsonNegotiated, JsonRate};
 
 use super::style::Style;
 use super::{ReportError, ReportFile, Reporter, failure};
@@ -106,6 +110,9 @@ pub struct JsonScenario {
     pub messages: usize,
     /// What happened in its rings, as far as the ring oracle could see.
     pub marks: Vec<String>,
+    /// Its rate checks, as far as it came to them.
+    #[serde(default)]
+    pub rates: Vec<JsonRate>,
     /// A failure in full.
     pub failure: Option<JsonFailure>,
 }
@@ -248,6 +255,7 @@ fn scenario(result: &Finished) -> JsonScenario {
         events,
         messages,
         marks,
+        rates,
     } = &result.outcome;
     JsonScenario {
         id: id.clone(),
@@ -274,6 +282,7 @@ fn scenario(result: &Finished) -> JsonScenario {
         events: *events,
         messages: *messages,
         marks: marks.iter().map(ToString::to_string).collect(),
+        rates: rates.iter().map(JsonRate::from).collect(),
         failure: failure.as_ref().map(|f| JsonFailure {
             message: f.diagnostic.message.clone(),
             location: location(result.plan, f),

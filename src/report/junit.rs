@@ -7,6 +7,7 @@ use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, Te
 use super::style::Style;
 use super::{ReportError, ReportFile, Reporter, failure};
 use crate::judge::outcome::Outcome;
+use crate::judge::rated::Negotiated;
 use crate::judge::verdict::{FailKind, Verdict};
 use crate::scenario::Plan;
 use crate::suite::{Completed, Finished, Summary};
@@ -71,6 +72,15 @@ fn case(result: &Finished) -> TestCase {
             .iter()
             .map(|p| Property::new(format!("peer {} ({})", p.name, p.role), &p.kind)),
     );
+    case.add_properties(outcome.rates.iter().map(|rated| {
+        let (said, shown, limits) = (rated.said.name(), rated.shown(), rated.limits);
+        let Negotiated { frames, .. } = &rated.measured.negotiated;
+        let value = format!(
+            "{said}: {shown}, asked for {limits}; {}, {frames}",
+            rated.measured.negotiated
+        );
+        Property::new(rated.subject(), value)
+    }));
     if let Some(failure) = &outcome.failure {
         let written: Vec<String> = failure
             .stderr

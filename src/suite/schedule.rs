@@ -186,6 +186,7 @@ pub fn blank(plan: &Plan, verdict: Verdict, reason: Option<String>) -> Outcome {
         events: 0,
         messages: 0,
         marks: Vec::new(),
+        rates: Vec::new(),
     }
 }
 

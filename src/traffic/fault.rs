@@ -33,7 +33,12 @@ pub enum Fault {
     StaleDescriptor,
     /// More bytes are said to be written than there is room for.
     TooLong,
+    /// Many more buffers are said to be returned than were taken: the used index jumps.
+    Jump,
 }
+
+/// Returns that never were, by which the used index jumps.
+const JUMP: usize = 0x4000;
 
 /// Puts one fault into a stream of packets.
 #[derive(Debug, Clone)]
@@ -115,13 +120,13 @@ impl Meddler {
                 };
                 frame::make(&header, &mut packet[NET_HEADER_BYTES..bytes]);
             }
-            Fault::WrongBuffer | Fault::StaleDescriptor | Fault::TooLong => {}
+            Fault::WrongBuffer | Fault::StaleDescriptor | Fault::TooLong | Fault::Jump => {}
         }
         fate
     }
 
     /// What becomes of the buffers that the packet before was written to, as they are returned.
-    pub(super) fn return_buffers(&mut self, given: &mut [(Ticket, u32)]) {
+    pub(super) fn return_buffers(&mut self, given: &mut Vec<(Ticket, u32)>) {
         if self.seen == self.at + 1 {
             match self.fault {
                 Fault::WrongBuffer => given.iter_mut().for_each(|(ticket, _)| ticket.id ^= 0x4000),
@@ -131,6 +136,11 @@ impl Meddler {
                     }
                 }
                 Fault::TooLong => given.iter_mut().for_each(|(_, len)| *len = 1 << 20),
+                Fault::Jump => {
+                    if let Some(last) = given.last().copied() {
+                        given.extend(std::iter::repeat_n(last, JUMP));
+                    }
+                }
                 _ => {}
             }
         }

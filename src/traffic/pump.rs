@@ -70,9 +70,10 @@ impl Side {
         self.lanes.iter().fold(start, |all, lane| all.and(lane.progress()))
     }
 
-    /// Whether all was sent, came back, and arrived.
-    fn is_finished(&self, progress: Progress) -> bool {
-        progress.done && progress.outstanding == 0 && self.wanted.is_none_or(|wanted| progress.received >= wanted)
+    /// What of it is over: all was sent and came back; all that is wanted arrived.
+    fn is_over(&self, progress: Progress) -> [bool; 2] {
+        let sent = progress.sent > 0 && progress.done && progress.outstanding == 0;
+        [sent, self.wanted.is_some_and(|wanted| progress.received >= wanted)]
     }
 
     /// Gives all lanes one turn.
@@ -172,7 +173,7 @@ impl Pump {
         self.shared.idle.load(Ordering::Acquire)
     }
 
-    /// Readable when it is finished or cannot go on.
+    /// Readable when all was sent and came back, when all that is wanted arrived, and when it cannot go on.
     #[must_use]
     pub fn notice(&self) -> BorrowedFd<'_> {
         self.shared.notice.as_fd()
@@ -261,7 +262,7 @@ fn run(shared: &Shared, mut edges: Edges, options: PumpOptions, clock: Clock) {
         // where it may not, it runs where it can
         let _ = cpu::pin_this_thread(cpu);
     }
-    let mut told = false;
+    let mut told = [false; 2];
     loop {
         let Ok(mut side) = shared.side.lock() else { return };
         while shared.wanted.load(Ordering::SeqCst) > 0 {
@@ -295,9 +296,8 @@ struct Moving<'a> {
 
 impl Moving<'_> {
     /// Moves frames until somebody wants the lanes.
-    fn move_frames(&self, side: &mut Side, edges: &mut Edges, told: &mut bool) {
+    fn move_frames(&self, side: &mut Side, edges: &mut Edges, told: &mut [bool; 2]) {
         if std::mem::take(&mut side.changed) {
-            *told = false;
             if self.options.notified {
                 let fds: Vec<BorrowedFd> = side.lanes.iter().flat_map(|lane| lane.wakes_on()).collect();
                 // one that cannot be waited for is signalled by nobody either
@@ -340,13 +340,15 @@ impl Moving<'_> {
         self.options.rests > 0.0 && (now % TURN_NS) as f64 >= TURN_NS as f64 * (1.0 - self.options.rests)
     }
 
-    fn tell(&self, side: &Side, told: &mut bool) {
+    fn tell(&self, side: &Side, told: &mut [bool; 2]) {
         let progress = side.progress();
         self.shared.sent.store(progress.sent, Ordering::Release);
         self.shared.forwarded.store(progress.forwarded, Ordering::Release);
         self.shared.received.store(progress.received, Ordering::Release);
-        if !*told && side.is_finished(progress) {
-            *told = true;
+        let over = side.is_over(progress);
+        // each by itself: where frames are lost, the second one never is
+        if over != *told {
+            *told = over;
             let _ = signal_event(self.shared.notice.as_fd());
         }
     }

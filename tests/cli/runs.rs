@@ -21,6 +21,23 @@ steps:
   - expect: {from: front, message: SET_OWNER}
 ";
 
+const MEASURES: &str = "\
+peers:
+  front: {frontend: simulated, device: net, memory: {size: 16 MiB}, ring_size: 128}
+  back: {backend: simulated, device: net}
+  front-two: {frontend: simulated, device: net, memory: {size: 16 MiB}, ring_size: 128}
+  back-two: {backend: simulated, device: net}
+steps:
+  - connect: {from: front, to: back}
+  - connect: {from: front-two, to: back-two}
+  - setup: {peer: front}
+  - setup: {peer: front-two}
+  - deliver: {from: front, to: back, for: 700 ms, burst: 8, as: one, baseline: {from: front-two, to: back-two, as: other}}
+check:
+  - rate: {of: one, at_least: 1}
+  - rate: {of: one, at_least: 0.0001, ratio_to: other}
+";
+
 /// The front-end's own handshake sends a second SET_OWNER.
 const BREAKS_A_RULE: &str = "\
 peers:
@@ -41,6 +58,24 @@ steps:
   - connect: {from: front, to: back}
   - expect: {from: back, channel: backend, message: CONFIG_CHANGE_MSG}
 ";
+
+/// The frames of two queue pairs change places.
+const WRONG_QUEUE: &str = "\
+peers:
+  front: {frontend: simulated, device: net, queues: 4, memory: {size: 16 MiB}}
+  back: {backend: simulated, device: net, queues: 4, loopback: true, delivery_fault: {what: wrong-queue}}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+  - deliver: {from: front, to: front, pairs: 2, packets: 500, size: 64, burst: 16}
+";
+
+/// Broken: a back-end that sends the frames of one queue pair back on another passes.
+#[test]
+fn a_frame_on_another_queue_fails() {
+    let place = Place::with(&[("delivery/wrong-queue", WRONG_QUEUE)]);
+    place.vuh(&["run"]).code(1).out(", which ends elsewhere (arrival");
+}
 
 /// Broken: a run in which all passed is not green.
 #[test]
@@ -224,6 +259,48 @@ fn reports() {
     let xml = std::fs::read_to_string(place.path("report.xml")).unwrap();
     assert!(
         xml.contains(r#"tests="2" skipped="0" failures="1" errors="0""#),
+        "{xml}"
+    );
+}
+
+/// Broken: the report does not say what a rate was made of, or leaves it out where nothing could be said.
+#[test]
+fn rates_are_reported() {
+    let place = Place::with(&[("delivery/rate", MEASURES)]);
+    let run = place.vuh(&["run", "--report", "json:report.json", "--report", "junit:report.xml"]);
+    let report = JsonReport::parse(&std::fs::read_to_string(place.path("report.json")).unwrap()).unwrap();
+    let scenario = &report.scenarios[0];
+    // how much was measured is the machine's affair; that it is told is not
+    let [rate, rest @ ..] = &scenario.rates[..] else {
+        panic!("{}{}", run.out, run.err)
+    };
+    assert_eq!(
+        (rate.of.as_str(), &rate.ratio_to, rate.at_least),
+        ("one", &None, Some(1.0))
+    );
+    assert!(!rate.measured.windows_per_second.is_empty(), "{rate:?}");
+    let negotiated = &rate.measured.negotiated;
+    assert_eq!(
+        (negotiated.ring_size, negotiated.burst, negotiated.packed),
+        (128, 8, false)
+    );
+    assert!(negotiated.features.contains(&"VERSION_1".to_owned()), "{negotiated:?}");
+    assert_eq!(rate.said == "holds", rate.interval.is_some(), "{rate:?}");
+    // the second one is reached only where something could be said of the first
+    match rest {
+        [ratio] => {
+            let base = ratio.baseline.as_ref().unwrap();
+            assert_eq!(
+                (ratio.ratio_to.as_deref(), &base.negotiated),
+                (Some("other"), negotiated)
+            );
+            assert_eq!(scenario.verdict == "pass", ratio.said == "holds");
+        }
+        rest => assert!(rest.is_empty() && scenario.verdict == "inconclusive", "{scenario:?}"),
+    }
+    let xml = std::fs::read_to_string(place.path("report.xml")).unwrap();
+    assert!(
+        xml.contains("name=\"rate of one\"") && xml.contains("split rings of 128"),
         "{xml}"
     );
 }

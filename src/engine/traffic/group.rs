@@ -6,13 +6,14 @@ use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
 use crate::peer::sim::loan::BackLoan;
 use crate::ring::burst::{Device, DeviceRing, Driver};
+use crate::sys::clock::Moment;
 use crate::trace::{LinkId, PeerId};
-use crate::traffic::Sink;
 use crate::traffic::lane::{
     Bell, Credit, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward,
     Lane, Trouble,
 };
 use crate::traffic::pump::{Borrowed, Pump};
+use crate::traffic::{Sink, Tally};
 
 /// A ring that a lane has on loan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +58,8 @@ pub(super) struct Group {
     pub(super) streams: Vec<Stream>,
     /// What may be lost of each stream.
     pub(super) excused: Vec<Excused>,
+    /// A real back-end sends its frames on: it may have returned a buffer and still hold the frame that was in it.
+    pub(super) through_others: bool,
 }
 
 impl Group {
@@ -103,32 +106,78 @@ impl Group {
     }
 
     /// Whether every frame of every stream arrived, or is known not to.
-    pub(super) fn look(&self) -> Look {
+    pub(super) fn look(&self, now: Moment) -> Look {
         let mut all = true;
         for stream in &self.streams {
-            let (source, highest, accounted) = {
-                let source = {
-                    let side = self.stations[stream.source.0].pump.borrow();
-                    side.lanes[stream.source.1].progress()
-                };
-                let side = self.stations[stream.sink.0].pump.borrow();
-                let sink = side.lanes[stream.sink.1].sink();
-                let highest = sink.map_or(0, |sink| sink.next_of(stream.id));
-                (source, highest, sink.map_or(0, |sink| sink.seen_of(stream.id)))
+            let source = {
+                let side = self.stations[stream.source.0].pump.borrow();
+                side.lanes[stream.source.1].progress()
             };
             let Some(goal) = stream.goal else { return Look::UnderWay };
             if source.sent < goal || source.outstanding > 0 {
                 return Look::UnderWay;
             }
-            // what comes after the goal was sent to learn that nothing before it is still on its way
-            if accounted < goal && highest <= goal {
-                all = false;
+            if self.through_others {
+                all &= self.has_last(stream);
+            } else {
+                // all buffers have come back, and no pump of ours returns one before it has passed on what was in it: what
+                // is not here now is lost
+                let mut side = self.stations[stream.sink.0].pump.borrow();
+                let settled = take_in(side.lanes[stream.sink.1].as_mut(), goal, now);
+                if let Err(trouble) = settled {
+                    side.trouble.get_or_insert(trouble);
+                }
             }
         }
         if all { Look::Over } else { Look::Short }
     }
 
-    /// Sends one frame more on each stream that has not all its frames, to learn whether they are on their way or lost.
+    /// Takes in what is still under way though something was wrong with a frame; whether that is all.
+    pub(super) fn take_in_rest(&self, now: Moment) -> bool {
+        let is_through = |stream: &Stream| {
+            let source = {
+                let side = self.stations[stream.source.0].pump.borrow();
+                side.lanes[stream.source.1].progress()
+            };
+            source.done && source.outstanding == 0 && (!self.through_others || self.has_last(stream))
+        };
+        // asked first: what has come back by now has been passed on before
+        let are_through = self.streams.iter().all(is_through);
+        let mut moved = false;
+        for station in &self.stations {
+            let mut side = station.pump.borrow();
+            // one that is not in trouble moves by itself
+            if side.trouble.is_some() {
+                for lane in &mut side.lanes {
+                    // a sink goes on taking note, and says each time that something was wrong
+                    moved |= !matches!(lane.step(now.ns), Ok(0));
+                }
+            }
+        }
+        are_through && !moved
+    }
+
+    /// Whether the last frame of a stream, or one that was sent after it, has come: what is missing then is lost.
+    fn has_last(&self, stream: &Stream) -> bool {
+        let side = self.stations[stream.sink.0].pump.borrow();
+        let goal = stream.goal.unwrap_or(u64::MAX);
+        // they come in their order
+        side.lanes[stream.sink.1]
+            .sink()
+            .is_none_or(|sink| sink.seen_of(stream.id) >= goal || sink.next_of(stream.id) >= goal)
+    }
+
+    /// What the sinks have counted.
+    pub(super) fn tallies(&self) -> Vec<Tally> {
+        let tally = |stream: &Stream| {
+            let side = self.stations[stream.sink.0].pump.borrow();
+            let sink = side.lanes[stream.sink.1].sink()?;
+            Some(sink.tally(&[(stream.id, stream.goal.unwrap_or_default())]))
+        };
+        self.streams.iter().filter_map(tally).collect()
+    }
+
+    /// Sends one frame more on each stream, to learn from its arrival that the ones before are lost.
     pub(super) fn ask_further(&self) {
         for stream in &self.streams {
             let mut side = self.stations[stream.source.0].pump.borrow();
@@ -137,12 +186,22 @@ impl Group {
     }
 }
 
+/// Takes in all that has come, `frames` at most.
+fn take_in(lane: &mut dyn Lane, frames: u64, now: Moment) -> Result<(), Trouble> {
+    for _ in 0..=frames {
+        if lane.step(now.ns)? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// How a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     /// Sources have more to send, or buffers have not come back.
     UnderWay,
-    /// All buffers came back, and not all frames arrived.
+    /// All buffers came back, and not all frames arrived: somebody else has them, or they are lost.
     Short,
     /// It is over.
     Over,

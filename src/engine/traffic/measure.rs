@@ -1,6 +1,4 @@
-//! Windows of a delivery, in turn with those of the one it is compared with, and what was negotiated for each.
-
-use std::fmt;
+//! Windows of a delivery, in turn with those of the one it is compared with.
 
 use super::group::Group;
 use crate::sys::clock::Moment;
@@ -9,41 +7,6 @@ use crate::sys::clock::Moment;
 const WINDOW_MS: u64 = 20;
 /// How long a delivery moves before its window begins.
 const SETTLE_MS: u64 = 2;
-
-/// What was negotiated for a delivery: a rate says nothing without it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Negotiated {
-    pub(in crate::engine) ring_size: u16,
-    pub(in crate::engine) packed: bool,
-    pub(in crate::engine) features: u64,
-    pub(in crate::engine) burst: u64,
-    pub(in crate::engine) notified: bool,
-    pub(in crate::engine) huge_pages: bool,
-    /// What it carries, in words.
-    pub(in crate::engine) frames: String,
-}
-
-impl fmt::Display for Negotiated {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ring = if self.packed { "packed" } else { "split" };
-        let how = if self.notified { "notified" } else { "polled" };
-        let pages = if self.huge_pages { ", huge pages" } else { "" };
-        let (size, burst, features) = (self.ring_size, self.burst, self.features);
-        write!(
-            f,
-            "{ring} rings of {size}, burst {burst}, {how}{pages}, features {features:#x}"
-        )
-    }
-}
-
-/// What was measured of a delivery that has a name.
-#[derive(Debug, Clone, Default)]
-pub(in crate::engine) struct Measured {
-    pub(in crate::engine) name: String,
-    /// Frames a second, window by window.
-    pub(in crate::engine) windows: Vec<f64>,
-    pub(in crate::engine) negotiated: Negotiated,
-}
 
 /// Whose turn it is, and since when.
 #[derive(Debug, Default)]

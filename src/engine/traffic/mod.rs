@@ -3,6 +3,7 @@
 
 mod disturbed;
 mod group;
+mod marks;
 mod measure;
 mod rate;
 mod start;
@@ -13,6 +14,7 @@ use std::os::fd::AsFd;
 use super::failure::{Result, Stop};
 use super::peers::Sim;
 use super::run::Run;
+use crate::judge::rated::{Measured, Negotiated, Rated};
 use crate::judge::verdict::FailKind;
 use crate::ring::burst::DeviceRing;
 use crate::scenario::Diagnostic;
@@ -21,14 +23,18 @@ use crate::sys::clock::Moment;
 use crate::sys::fd::drain_event;
 use crate::trace::{EventKind, PeerId};
 use crate::traffic::Tally;
-use crate::traffic::lane::Lane;
+use crate::traffic::lane::{Lane, Trouble};
 
 use group::{AtHome, Group, Look};
 use measure::Windows;
-pub(super) use measure::{Measured, Negotiated};
 
 /// How often it is looked whether the last frames have come, where nothing tells.
 const LAST_FRAMES_MS: u64 = 1;
+/// How long a real back-end may keep the last frames to itself before one more is sent, behind which they cannot come any more.
+const LAST_FRAMES_MAX_MS: u64 = 1_000;
+
+/// How long it is waited for what is under way when a frame was wrong.
+const REST_MAX_MS: u64 = 500;
 
 /// Tells deliveries of a run apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +60,10 @@ struct Running {
     may_lose_disturbed: bool,
     /// A pump has something to say.
     noticed: bool,
-    /// Everything was sent, and some of it has not come.
-    short: bool,
+    /// Everything was sent, and some of it has not come; since when no more of it has, and how many had by then.
+    short: Option<(Moment, u64)>,
+    /// A frame is not as it should be, and until when those that are under way are still taken in.
+    wrong: Option<(Trouble, Moment)>,
     over: bool,
 }
 
@@ -67,6 +75,8 @@ pub(super) struct Traffic {
     kept: BTreeMap<(PeerId, u16), Box<dyn Lane>>,
     /// What was measured, by name.
     pub(super) measured: Vec<Measured>,
+    /// What was said of it.
+    pub(super) rated: Vec<Rated>,
     streams: u16,
     disturbances: disturbed::Disturbances,
 }
@@ -112,7 +122,8 @@ impl Traffic {
     /// When somebody has to look though nothing tells.
     pub(super) fn next_look(&self, now: Moment) -> Option<Moment> {
         let looks = self.under_way().flat_map(|delivery| {
-            let short = delivery.short.then(|| now.plus_ms(LAST_FRAMES_MS));
+            let looks = delivery.short.is_some() || delivery.wrong.is_some();
+            let short = looks.then(|| now.plus_ms(LAST_FRAMES_MS));
             [short, delivery.ends, delivery.windows.next_turn()]
         });
         looks.flatten().min()
@@ -227,22 +238,43 @@ impl Run<'_> {
             delivery.groups.iter_mut().for_each(Group::stop_sources);
         }
         let noticed = std::mem::take(&mut delivery.noticed);
-        if !(noticed || time_is_up || delivery.short) {
+        if delivery.wrong.is_some() {
+            return self.take_in_rest(at);
+        }
+        if !(noticed || time_is_up || delivery.short.is_some()) {
             return Ok(());
         }
-        if let Some(trouble) = delivery.groups.iter().find_map(Group::trouble) {
-            let diagnostic = Diagnostic::error("what arrived is not what was sent")
-                .at(delivery.span)
-                .footer(trouble.to_string())
-                .footer(format!("delivery  {}", delivery.what));
-            return Err(Stop::wrong(diagnostic));
+        let looks: Vec<Look> = delivery.groups.iter().map(|group| group.look(now)).collect();
+        match delivery.groups.iter().find_map(Group::trouble) {
+            None => {}
+            Some(trouble @ Trouble::Frame(_)) => {
+                // what is still under way tells whether a frame that is missing is lost or late
+                delivery.windows.stop(&delivery.groups);
+                delivery.groups.iter_mut().for_each(Group::stop_sources);
+                delivery.wrong = Some((trouble, now.plus_ms(REST_MAX_MS)));
+                return self.take_in_rest(at);
+            }
+            Some(trouble) => {
+                let diagnostic = Diagnostic::error("what arrived is not what was sent")
+                    .at(delivery.span)
+                    .footer(trouble.to_string())
+                    .footer(format!("delivery  {}", delivery.what));
+                return Err(Stop::wrong(diagnostic));
+            }
         }
         if delivery.groups.iter().any(Group::has_died) {
             return Err(Stop::harness("a pump has ended by itself", delivery.span));
         }
-        let looks: Vec<Look> = delivery.groups.iter().map(Group::look).collect();
-        delivery.short = looks.contains(&Look::Short) && !looks.contains(&Look::UnderWay);
-        if delivery.short {
+        let short = looks.contains(&Look::Short) && !looks.contains(&Look::UnderWay);
+        delivery.short = short.then(|| {
+            let received = delivery.groups.iter().map(Group::received).sum();
+            let still = delivery.short.filter(|(_, before)| *before == received);
+            still.unwrap_or((now, received))
+        });
+        if let Some((since, received)) = delivery.short
+            && now >= since.plus_ms(LAST_FRAMES_MAX_MS)
+        {
+            delivery.short = Some((now, received));
             let short = delivery
                 .groups
                 .iter()
@@ -254,6 +286,35 @@ impl Run<'_> {
             self.finish(at)?;
         }
         Ok(())
+    }
+
+    /// Something arrived that is not as it was sent: takes in what is under way, and says what became of it all.
+    fn take_in_rest(&mut self, at: usize) -> Result<()> {
+        let now = self.clock.now();
+        let delivery = &mut self.traffic.deliveries[at];
+        let Some((trouble, until)) = &delivery.wrong else {
+            return Ok(());
+        };
+        let is_all = delivery
+            .groups
+            .iter()
+            .fold(true, |all, group| group.take_in_rest(now) & all);
+        if !is_all && now < *until {
+            return Ok(());
+        }
+        let faults: Vec<String> = delivery
+            .groups
+            .iter()
+            .flat_map(Group::tallies)
+            .filter(|tally| !tally.is_clean())
+            .map(|tally| tally.faults_in_words())
+            .collect();
+        let diagnostic = Diagnostic::error("what arrived is not what was sent")
+            .at(delivery.span)
+            .expected_actual("every frame once, in order and unchanged", faults.join("; "))
+            .footer(format!("found     {trouble}"))
+            .footer(format!("delivery  {}", delivery.what));
+        Err(Stop::wrong(diagnostic))
     }
 
     /// Ends a delivery and judges what arrived.
@@ -268,7 +329,7 @@ impl Run<'_> {
         let what = delivery.what.clone();
         let mut wrong = None;
         for ((index, group), negotiated) in groups.into_iter().enumerate().zip(negotiated) {
-            let tallies = self.dissolve(group);
+            let tallies = self.dissolve(group, negotiated.notified);
             let words: Vec<String> = tallies
                 .iter()
                 .map(|counted| counted.in_words(may_lose_disturbed))
@@ -319,7 +380,7 @@ impl Run<'_> {
     }
 
     /// Ends the pumps and gives the rings back; what the sinks have counted.
-    fn dissolve(&mut self, group: Group) -> Vec<Counted> {
+    fn dissolve(&mut self, group: Group, notified: bool) -> Vec<Counted> {
         let (streams, excused) = (group.streams, group.excused);
         let mut sides = Vec::new();
         for station in group.stations {
@@ -343,6 +404,8 @@ impl Run<'_> {
                 disturbances: excused.len(),
             });
         }
+        let frames = tallies.iter().map(|counted| counted.tally.frames).sum();
+        self.note_what_happened(&mut sides, notified, frames);
         for (side, loans) in sides {
             for (place, mut lane) in side.lanes.into_iter().enumerate() {
                 let mut keep = None;

@@ -1,9 +1,10 @@
 //! `check: rate`: what was negotiated first, then the rate or the ratio, then whether that can be told at all.
 
-use super::Measured;
 use crate::engine::failure::{Result, Stop, StopKind};
 use crate::engine::run::Run;
-use crate::judge::rate::{self, Interval, Limits, Said};
+use crate::judge::rate::{Limits, Said};
+use crate::judge::rated::{Measured, Rated};
+use crate::judge::verdict::FailKind;
 use crate::scenario::model::{NegotiatedCheck, RateCheck};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
@@ -19,51 +20,32 @@ impl Run<'_> {
         if let Some(wanted) = &check.negotiated {
             self.check_negotiated(wanted, &measured)?;
         }
-        let samples = match &base {
-            None => measured.windows.clone(),
-            Some(base) => {
-                let unlike = measured.negotiated != base.negotiated;
-                if unlike && !check.unlike {
-                    let diagnostic = Diagnostic::error("the two deliveries are not alike, and so are their rates")
-                        .at(check.ratio_to.as_ref().map_or(span, |name| name.span))
-                        .expected_actual(&measured.negotiated, &base.negotiated)
-                        .help("if that is what is to be compared: `unlike: true`");
-                    return Err(Stop::wrong(diagnostic));
-                }
-                let pairs = measured.windows.iter().copied().zip(base.windows.iter().copied());
-                rate::ratios(&pairs.collect::<Vec<_>>())
+        if let Some(base) = &base {
+            let unlike = measured.negotiated != base.negotiated;
+            if unlike && !check.unlike {
+                let diagnostic = Diagnostic::error("the two deliveries are not alike, and so are their rates")
+                    .at(check.ratio_to.as_ref().map_or(span, |name| name.span))
+                    .expected_actual(&measured.negotiated, &base.negotiated)
+                    .help("if that is what is to be compared: `unlike: true`");
+                return Err(Stop::wrong(diagnostic));
             }
-        };
+        }
         let limits = Limits {
             at_least: check.at_least.as_ref().map(|limit| limit.value.0),
             at_most: check.at_most.as_ref().map(|limit| limit.value.0),
         };
-        let said = rate::judge(&samples, limits);
-        let what = match &check.ratio_to {
-            None => format!("rate of {}", check.of.value),
-            Some(base) => format!("rate of {} over that of {}", check.of.value, base.value),
-        };
-        let (interval, stop): (Option<Interval>, Option<StopKind>) = match said {
-            Said::Holds(interval) => (Some(interval), None),
-            Said::Broken(interval) => (
-                Some(interval),
-                Some(StopKind::Fail(crate::judge::verdict::FailKind::Wrong)),
-            ),
-            Said::Noise(interval) => (Some(interval), Some(StopKind::Noise)),
-            Said::TooFew { .. } => (rate::interval(&samples), Some(StopKind::Noise)),
-        };
-        let shown = interval.map_or_else(
-            || format!("{} windows, too few or too much alike", samples.len()),
-            |i| i.to_string(),
-        );
+        let rated = Rated::judge(measured, base, limits);
+        self.traffic.rated.push(rated.clone());
+        let (what, shown, interval) = (rated.subject(), rated.shown(), rated.interval());
+        let negotiated = &rated.measured.negotiated;
         let peer = self.peers.first().map(|_| crate::trace::PeerId(0));
-        self.record(
-            peer,
-            None,
-            EventKind::Data {
-                what: format!("{what}: {shown} ({})", measured.negotiated),
-            },
-        );
+        let event = format!("{what}: {shown} ({negotiated})");
+        self.record(peer, None, EventKind::Data { what: event });
+        let stop = match rated.said {
+            Said::Holds(_) => None,
+            Said::Broken(_) => Some(StopKind::Fail(FailKind::Wrong)),
+            Said::Noise(_) | Said::TooFew { .. } => Some(StopKind::Noise),
+        };
         let Some(kind) = stop else { return Ok(()) };
         let message = match kind {
             StopKind::Noise => format!("nothing can be said of the {what}"),
@@ -77,11 +59,8 @@ impl Run<'_> {
         };
         let diagnostic = Diagnostic::error(message)
             .at(place)
-            .expected_actual(in_words(limits), shown)
-            .footer(format!(
-                "measured  {}, {}",
-                measured.negotiated, measured.negotiated.frames
-            ));
+            .expected_actual(limits, shown)
+            .footer(format!("measured  {negotiated}, {}", negotiated.frames));
         Err(Box::new(Stop { kind, diagnostic }))
     }
 
@@ -136,14 +115,5 @@ impl Run<'_> {
             }
         }
         Ok(())
-    }
-}
-
-fn in_words(limits: Limits) -> String {
-    match (limits.at_least, limits.at_most) {
-        (Some(least), Some(most)) => format!("{least} to {most}"),
-        (Some(least), None) => format!("at least {least}"),
-        (None, Some(most)) => format!("at most {most}"),
-        (None, None) => "any rate".to_owned(),
     }
 }

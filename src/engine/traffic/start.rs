@@ -1,10 +1,11 @@
 //! The beginning of a delivery: which lanes it is made of, what they borrow, and the pumps that move them.
 
 use super::group::{Group, OnLoan, Station, Stream, lend_device};
-use super::measure::{Negotiated, Windows};
+use super::measure::Windows;
 use super::{DeliveryId, Running};
 use crate::engine::failure::{Result, Stop};
 use crate::engine::run::Run;
+use crate::judge::rated::Negotiated;
 use crate::peer::device::net::{F_MRG_RXBUF, PAIRS_MAX};
 use crate::peer::sim::loan::F_RING_PACKED;
 use crate::ring::burst::{Device, Driver};
@@ -28,6 +29,8 @@ use std::sync::Arc;
 
 /// Frames moved at a time, where nothing else is said.
 const BURST: u64 = 32;
+/// Bytes of a receive buffer of a driver that merges them.
+const MERGED_BYTES: u32 = 2048;
 
 /// What a delivery carries, all of it evaluated.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ struct Load {
     stamped: bool,
     sample: u64,
     pair: u16,
+    /// Pairs that carry streams of their own, from that one on.
+    pairs: u16,
     both_ways: bool,
     may_repeat: bool,
     /// May be missing in the end, some way or other.
@@ -74,6 +79,8 @@ struct Parts {
     streams: Vec<Stream>,
     /// Share of the time in which back-ends rest.
     rests: f64,
+    /// A real back-end sends frames on.
+    through_others: bool,
 }
 
 const FRONT: usize = 0;
@@ -86,9 +93,9 @@ impl Parts {
     }
 }
 
-/// A fault by its name, for a frame of so many bytes.
-fn fault_of(name: FaultName, bytes: usize) -> Fault {
-    match name {
+/// A fault by its name, for a frame of so many bytes; none if it is no fault of a frame.
+fn fault_of(name: FaultName, bytes: usize) -> Option<Fault> {
+    Some(match name {
         FaultName::Drop => Fault::Drop,
         FaultName::Swap => Fault::Swap,
         FaultName::FlipBit => Fault::Flip(bytes - 1, 0),
@@ -102,7 +109,9 @@ fn fault_of(name: FaultName, bytes: usize) -> Fault {
         FaultName::WrongBuffer => Fault::WrongBuffer,
         FaultName::StaleDescriptor => Fault::StaleDescriptor,
         FaultName::TooLong => Fault::TooLong,
-    }
+        FaultName::Jump => Fault::Jump,
+        FaultName::WrongQueue => return None,
+    })
 }
 
 impl Run<'_> {
@@ -124,6 +133,7 @@ impl Run<'_> {
             || step.in_flight.is_some()
             || step.may_repeat
             || step.pcap.is_some()
+            || step.pairs.is_some()
     }
 
     /// Starts the pumps of a delivery.
@@ -174,7 +184,8 @@ impl Run<'_> {
             may_lose: step.may_lose,
             may_lose_disturbed: step.may_lose_disturbed,
             noticed: true,
-            short: false,
+            short: None,
+            wrong: None,
             over: false,
         });
         Ok(DeliveryId(self.traffic.deliveries.len() - 1))
@@ -207,6 +218,10 @@ impl Run<'_> {
         let pair = number(step.pair.as_ref(), 0)?;
         let pair = u16::try_from(pair).ok().filter(|pair| *pair < PAIRS_MAX);
         let pair = pair.ok_or_else(|| Stop::script(Diagnostic::error("there is no such queue pair").at(span)))?;
+        let pairs = number(step.pairs.as_ref(), 1)?;
+        let pairs = u16::try_from(pairs).ok().filter(|pairs| *pairs <= PAIRS_MAX - pair);
+        let pairs =
+            pairs.ok_or_else(|| Stop::script(Diagnostic::error("there are not so many queue pairs").at(span)))?;
         let packets = match (&step.packets, &step.duration) {
             (None, Some(_)) => None,
             (packets, _) => Some(number(packets.as_ref(), 1)?),
@@ -225,6 +240,7 @@ impl Run<'_> {
             stamped: step.latency,
             sample: number(step.verify_one_of.as_ref(), 1)?,
             pair,
+            pairs,
             both_ways: step.both_ways,
             may_repeat: step.may_repeat,
             may_lose: step.may_lose || step.may_lose_disturbed,
@@ -273,24 +289,33 @@ impl Run<'_> {
 
     fn group(&mut self, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<Group> {
         let mut parts = Parts::default();
+        for pair in load.pair..load.pair + load.pairs {
+            let load = Load { pair, ..load.clone() };
+            self.streams(&mut parts, from, to, &load, span)?;
+        }
+        self.pumps(parts, load, span)
+    }
+
+    /// The streams of one queue pair.
+    fn streams(&mut self, parts: &mut Parts, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<()> {
         let parties = [from, to].map(|peer| self.peers[peer.0].spec.party);
         match parties {
             [Party::FrontEnd, Party::BackEnd] => {
-                self.front_to_back(&mut parts, from, to, load, span)?;
+                self.front_to_back(parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.back_to_front(&mut parts, to, from, load, span)?;
+                    self.back_to_front(parts, to, from, load, span)?;
                 }
             }
             [Party::BackEnd, Party::FrontEnd] => {
-                self.back_to_front(&mut parts, from, to, load, span)?;
+                self.back_to_front(parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.front_to_back(&mut parts, to, from, load, span)?;
+                    self.front_to_back(parts, to, from, load, span)?;
                 }
             }
             [Party::FrontEnd, Party::FrontEnd] => {
-                self.through(&mut parts, from, to, load, span)?;
+                self.through(parts, from, to, load, span)?;
                 if load.both_ways && from != to {
-                    self.through(&mut parts, to, from, load, span)?;
+                    self.through(parts, to, from, load, span)?;
                 }
             }
             [Party::BackEnd, Party::BackEnd] => {
@@ -298,7 +323,7 @@ impl Run<'_> {
                 return Err(Stop::script(Diagnostic::error(message).at(span)));
             }
         }
-        self.pumps(parts, load, span)
+        Ok(())
     }
 
     fn pumps(&mut self, parts: Parts, load: &Load, span: Span) -> Result<Group> {
@@ -334,8 +359,8 @@ impl Run<'_> {
             }
             let mut side = Side::new(lanes);
             side.rests = true;
-            let sinks = streams.iter().filter(|stream| stream.sink.0 == place);
-            side.wanted = load.packets.map(|packets| packets * sinks.count() as u64);
+            let sinks = streams.iter().filter(|stream| stream.sink.0 == place).count() as u64;
+            side.wanted = load.packets.map(|packets| packets * sinks).filter(|_| sinks > 0);
             let options = PumpOptions {
                 notified: load.notified,
                 cpu: cpus.get(at).copied(),
@@ -350,6 +375,7 @@ impl Run<'_> {
             stations,
             streams,
             excused,
+            through_others: parts.through_others,
         })
     }
 
@@ -433,8 +459,9 @@ impl Run<'_> {
     fn through(&mut self, parts: &mut Parts, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<()> {
         let id = self.stream();
         let (out, back_in) = (load.pair * 2 + 1, load.pair * 2);
-        let source = self.source_lane(parts, from, out, id, load, span)?;
+        // the sink goes first: a back-end that finds no buffer throws away what it sends
         let sink = self.sink_lane(parts, to, back_in, id, load, span)?;
+        let source = self.source_lane(parts, from, out, id, load, span)?;
         let credit = load.in_flight.map(Credit::new);
         if let Some(credit) = &credit {
             let lanes = &mut parts.sides[FRONT];
@@ -456,14 +483,21 @@ impl Run<'_> {
                 (first, self.link_with(first, from)),
                 (second, self.link_with(second, to)),
             );
-            let ports = (self.device(first, out, span)?, self.device(second, back_in, span)?);
+            let fault = self.peers[first.0.0].spec.fault;
+            let crosses = fault.is_some_and(|(name, _)| name == FaultName::WrongQueue);
+            // pairs 0 and 1 change places, and so on
+            let into = if crosses { (load.pair ^ 1) * 2 } else { back_in };
+            let ports = (self.device(first, out, span)?, self.device(second, into, span)?);
             let mut lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
-            if let Some((name, at)) = self.peers[first.0.0].spec.fault {
-                let fault = fault_of(name, load.sizes.of(at));
+            if let Some((name, at)) = fault
+                && let Some(fault) = fault_of(name, load.sizes.of(at))
+            {
                 lane = lane.meddling(Meddler::new(fault, at));
             }
-            parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, back_in, 1)]);
+            parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, into, 1)]);
             parts.rests = self.peers[first.0.0].spec.rests;
+        } else {
+            parts.through_others = true;
         }
         let goal = load.packets;
         parts.streams.push(Stream {
@@ -485,7 +519,7 @@ impl Run<'_> {
         load: &Load,
         span: Span,
     ) -> Result<(usize, usize)> {
-        let port = self.driver(front, ring, load, span)?;
+        let port = self.driver(front, ring, stride(load.sizes.longest()), span)?;
         let source = self.source(id, load);
         let pace = Pace::new(load.packets, load.rate);
         let mut lane = DriverSender::<Driver>::new(port, source, pace, load.burst);
@@ -504,13 +538,19 @@ impl Run<'_> {
         load: &Load,
         span: Span,
     ) -> Result<(usize, usize)> {
+        // a driver that merges buffers has no need of long ones
+        let merges = self.negotiated(front, load).features & F_MRG_RXBUF != 0;
+        let needed = match (stride(load.sizes.longest()), merges) {
+            (longest, true) => longest.min(MERGED_BYTES),
+            (longest, false) => longest,
+        };
         let sink = self.sink(id, load);
         // what an earlier delivery sent to learn whether frames were lost may still be on the ring
         let mut sink = Some(sink.after(id));
         let mut lane: Option<Box<dyn Lane>> = None;
         if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
             let known = kept.as_any().downcast_mut::<DriverReceiver<Driver>>();
-            let known = known.filter(|lane| lane.port.arena.stride >= stride(load.sizes.longest()));
+            let known = known.filter(|lane| lane.port.arena.stride >= needed);
             if let (Some(receiver), Some(sink)) = (known, sink.take()) {
                 receiver.exchange(sink, load.burst, load.stamped);
                 self.refresh(front, ring, &mut receiver.port);
@@ -520,7 +560,7 @@ impl Run<'_> {
             }
         }
         if let (None, Some(sink)) = (&lane, sink) {
-            let port = self.driver(front, ring, load, span)?;
+            let port = self.driver(front, ring, needed, span)?;
             let mut receiver = DriverReceiver::<Driver>::new(port, sink, load.burst);
             if load.stamped {
                 receiver = receiver.stamped();
@@ -532,8 +572,7 @@ impl Run<'_> {
     }
 
     /// A driver's ring, fresh or as an earlier delivery left it.
-    fn driver(&mut self, front: PeerId, ring: u16, load: &Load, span: Span) -> Result<DriverPort<Driver>> {
-        let needed = stride(load.sizes.longest());
+    fn driver(&mut self, front: PeerId, ring: u16, needed: u32, span: Span) -> Result<DriverPort<Driver>> {
         if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
             let sender = kept.as_any().downcast_mut::<DriverSender<Driver>>();
             let fits = sender.as_ref().is_some_and(|lane| lane.port.arena.stride >= needed);

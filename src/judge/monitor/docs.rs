@@ -55,7 +55,10 @@ The monitor reads the timeline of every run while it grows and judges each messa
 it, with what, and what it must answer. A rule that a peer breaks of its own accord fails the scenario and names the
 requirement. What a scenario's own steps send (`send`, `raw`, `reply`, `answers`) is deliberate, and so is what the peer
 makes of it: the request may be answered in any way, and rules that depend on where things stand are silent for the rest
-of the connection. A peer's own violation is put up with when the scenario says `allow: [rule or requirement]`; what was
+of the connection. Where a scenario takes a hand in what crosses a link (`hold`, `drop`, `duplicate`, `reorder`, `alter`,
+`inject`), each side is judged by what it has sent itself and what has reached it: a back-end answers the altered request,
+and a front-end is not blamed for an injected one. What arrives wrong by the scenario's doing counts as deliberate for whom
+it reaches, and for nobody else. A peer's own violation is put up with when the scenario says `allow: [rule or requirement]`; what was
 allowed and never happened is noted.
 ";
 

@@ -2,7 +2,8 @@
 //! it grows. A reader of events; it needs no sockets and keeps a bounded state for each link.
 //!
 //! `machine` and `states` are the machines, `rules` the table, `profile` the known differences between programs, `open`
-//! which reply answers what, `look` what is known and what a rule sees, `apply` how a message changes it, `docs` the page.
+//! which reply answers what, `look` what is known and what a rule sees, `apply` how a message changes it, `session` what
+//! each party of a link knows, `docs` the page.
 
 mod apply;
 mod dialect;
@@ -13,6 +14,7 @@ pub mod open;
 pub mod profile;
 pub mod rule;
 mod rules;
+mod session;
 pub mod states;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -21,13 +23,13 @@ use std::collections::BTreeMap;
 
 use crate::trace::{Event, EventKind, LinkId, Seq};
 use crate::wire::{Channel, Message, Party, id};
-use apply::Terms;
 use look::{Facts, Look, index, side};
-use open::Match;
+use session::Session;
 
 pub use profile::{Profile, Scope, Setting};
 pub use rule::{Bound, Finding, Rule};
 pub use rules::{GROUPS, rules};
+pub use session::Arrival;
 pub use states::{Enable, Run};
 
 /// A rule that was broken.
@@ -56,15 +58,6 @@ pub struct Script {
     pub answers: Vec<u32>,
     /// Its kicks and calls are the script's.
     pub signals: bool,
-}
-
-#[derive(Debug)]
-struct Session {
-    facts: Facts,
-    profile: Profile,
-    scripts: [Script; 2],
-    /// On a link in another dialect than vhost-user.
-    both: dialect::Both,
 }
 
 /// The monitor of a timeline.
@@ -112,26 +105,40 @@ impl Monitor {
         self.excused.iter().map(|(setting, count)| (*setting, *count))
     }
 
-    /// The link altered, dropped or made up a message: what the peers know is not what the timeline says.
+    /// What arrives on this link is told, with [`Self::arrived`] and [`Self::close_arrived`]: from its next connection on each
+    /// party is judged by what it has sent and what has reached it. Otherwise everything arrives as it was sent, at once.
+    pub fn part(&mut self, link: LinkId) {
+        self.session(link).tells_arrivals = true;
+    }
+
+    /// The script took a hand in what crosses the link: what arrives is not what was sent any more.
     pub fn disturbed(&mut self, link: LinkId) {
-        self.session(link).facts.is_lost = true;
+        self.session(link).disturbed();
     }
 
-    /// Requests that had to be answered and were not, so far; none if it is not known what the peers have been told.
+    /// A message reaches the other side: as it was sent, or as the script has made it.
+    pub fn arrived(&mut self, link: LinkId, arrival: &Arrival) {
+        self.session(link).arrived(arrival);
+    }
+
+    /// A party learns that the other one has closed a socket, or is made to believe it.
+    pub fn close_arrived(&mut self, link: LinkId, channel: Channel, from: Party) {
+        self.session(link).close_arrived(channel, from);
+    }
+
+    /// Requests that had to be answered by whom they have reached and were not, so far; none if it is not known what that is.
     pub fn owed(&self, link: LinkId) -> Vec<Seq> {
-        let session = self.sessions.get(&link.0).filter(|s| !s.facts.is_lost);
-        let queues = session.map(|s| s.facts.open.iter().flat_map(|queue| queue.owed()));
-        queues.into_iter().flatten().map(|open| open.seq).collect()
+        self.sessions.get(&link.0).map(Session::owed).unwrap_or_default()
     }
 
-    /// What is known of a link's connection.
+    /// What is known of a link's connection, from all that was sent.
     pub fn facts(&self, link: LinkId) -> Option<&Facts> {
-        self.sessions.get(&link.0).map(|session| &session.facts)
+        self.sessions.get(&link.0).map(|session| &session.sent)
     }
 
     /// The two bits of a ring, if it was spoken of and they are certain.
     pub fn ring(&self, link: LinkId, ring: u32) -> Option<(Run, Enable)> {
-        let facts = &self.sessions.get(&link.0)?.facts;
+        let facts = &self.sessions.get(&link.0)?.sent;
         let ring = facts
             .rings
             .get(&ring)
@@ -146,8 +153,7 @@ impl Monitor {
         };
         match &event.kind {
             EventKind::Connected { .. } => {
-                let session = self.session(link);
-                (session.facts, session.both) = (Facts::default(), dialect::Both::default());
+                self.session(link).connected();
                 Vec::new()
             }
             EventKind::Message {
@@ -158,23 +164,21 @@ impl Monitor {
                 scripted,
             } => {
                 let session = self.session(link);
-                if session.facts.is_lost {
-                    return Vec::new();
-                }
                 if message.dialect.is_pci() {
+                    if session.sent.is_lost {
+                        return Vec::new();
+                    }
                     let broken = session.both.observe(*from, message);
                     let excused = Vec::new();
                     return self.judge(Found { broken, excused }, seq, link, *from, *scripted);
                 }
-                let look = session.look(*from, message, fds, *size);
-                let matched = look.matched;
-                let found = if session.is_free(&look) {
-                    Found::default()
-                } else {
-                    check_message(&look, session.profile)
-                };
+                let found = session.check(*from, message, fds, *size);
                 let violations = self.judge(found, seq, link, *from, *scripted);
-                self.take_in(link, seq, *from, message, *size, matched, &violations);
+                let blame = Blame {
+                    is_free: !violations.is_empty(),
+                    is_deliberate: violations.iter().any(|v| v.deliberate),
+                };
+                self.session(link).sent(seq, *from, message, *size, blame);
                 violations
             }
             kind => self.other(kind, seq, link),
@@ -188,19 +192,11 @@ impl Monitor {
             _ => return Vec::new(),
         };
         let session = self.session(link);
-        let scripted = is_signal && session.scripts[side(party)].signals;
-        if session.facts.is_lost || scripted {
+        if is_signal && session.scripts[side(party)].signals {
             return Vec::new();
         }
-        let mut found = Found::default();
-        for rule in rules() {
-            if let rule::Check::Event(check) = rule.check
-                && let Some(finding) = check(&session.facts, kind)
-            {
-                found.add(rule, finding, session.profile);
-            }
-        }
-        session.facts.take_event(kind);
+        let found = session.check_event(party, kind);
+        session.take_event(kind);
         self.judge(found, seq, link, party, false)
     }
 
@@ -230,69 +226,19 @@ impl Monitor {
         violations
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of an event, and what was found")]
-    fn take_in(
-        &mut self,
-        link: LinkId,
-        seq: Seq,
-        from: Party,
-        message: &Message,
-        size: u32,
-        matched: Option<Match>,
-        violations: &[Violation],
-    ) {
-        let session = self.session(link);
-        let by_hand = session.scripts[side(from.other())].answers.contains(&message.request);
-        let deliberate = violations.iter().any(|v| v.deliberate);
-        let terms = Terms {
-            free: !violations.is_empty(),
-            by_hand,
-        };
-        let facts = &mut session.facts;
-        facts.apply(seq, from, message, matched, terms);
-        if deliberate {
-            facts.disturb(message);
-        }
-        // a script announced another size than it sent: the peer waits for the rest, or takes it for a header
-        if usize::try_from(size).unwrap_or(usize::MAX) != message.payload.encode().len() {
-            facts.is_lost = true;
-        }
-    }
-
     fn session(&mut self, link: LinkId) -> &mut Session {
         let profile = self.profile;
-        self.sessions.entry(link.0).or_insert_with(|| Session {
-            facts: Facts::default(),
-            profile,
-            scripts: Default::default(),
-            both: dialect::Both::default(),
-        })
+        self.sessions.entry(link.0).or_insert_with(|| Session::new(profile))
     }
 }
 
-impl Session {
-    fn look<'a>(&'a self, from: Party, message: &'a Message, fds: &'a [crate::trace::FdNote], size: u32) -> Look<'a> {
-        let channel = message.channel;
-        let answers = message.is_reply() && from == channel.requester().other();
-        Look {
-            facts: &self.facts,
-            from,
-            message,
-            fds,
-            size,
-            spec: message.spec(),
-            matched: answers.then(|| self.facts.queue(channel).find(message)),
-        }
-    }
-
-    /// Whether it answers what the script did wrong, or may.
-    fn is_free(&self, look: &Look) -> bool {
-        match look.matched {
-            Some(Match::Free) => true,
-            Some(Match::Answers { .. }) => look.answered().is_some_and(|open| open.free),
-            _ => false,
-        }
-    }
+/// How a request stands that breaks a rule.
+#[derive(Debug, Clone, Copy, Default)]
+struct Blame {
+    /// Whatever comes of it is right.
+    is_free: bool,
+    /// It was meant to be so, and how it is taken is not known.
+    is_deliberate: bool,
 }
 
 /// What the rules found in one event.

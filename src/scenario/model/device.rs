@@ -103,7 +103,8 @@ pub struct Deliver {
     pub from: At<String>,
     /// Where they must arrive; equal to `from` for a back-end that loops them back.
     pub to: At<String>,
-    /// How many; default 1.
+    /// How many; default 1. Exactly so many are sent; only where a real back-end that sends frames back keeps the last ones for a
+    /// second does another one follow them, behind which they cannot come any more.
     #[serde(default)]
     pub packets: Option<At<Num>>,
     /// Bytes of a frame, without the virtio-net header; default 64. With a load of its own, 64 to 9000.
@@ -112,6 +113,10 @@ pub struct Deliver {
     /// Queue pair; default 0.
     #[serde(default)]
     pub pair: Option<At<Num>>,
+    /// How many queue pairs, from that one on, carry frames at once, each a stream of its own and as many as are said; default 1.
+    /// This gives the delivery a load of its own, as `for` does.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
     /// As long as this instead of a number of packets. This and the following give the delivery a load of its own: simulated
     /// peers move its frames on threads of their own, as fast as they can, and each frame is verified.
     #[serde(default, rename = "for")]

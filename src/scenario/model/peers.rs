@@ -173,6 +173,10 @@ pub enum FaultName {
     StaleDescriptor,
     /// More bytes are said to be written than there is room for.
     TooLong,
+    /// The used index goes on by 16,384 more than were returned; on a packed ring so many elements are marked used again.
+    Jump,
+    /// Every frame: those of queue pairs 0 and 1 change places.
+    WrongQueue,
 }
 
 /// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.

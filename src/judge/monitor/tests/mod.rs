@@ -1,6 +1,7 @@
 //! Each rule on a made-up violation, each setting with and without, and the monitor as a whole.
 
 mod cases;
+mod parties;
 pub(crate) mod text;
 
 use std::collections::BTreeSet;
@@ -217,6 +218,6 @@ fn a_flood_is_bounded() {
         .map(|i| format!("front SET_VRING_ENABLE index={i} num=1\nfront GET_STATUS\n"))
         .collect();
     judge(&mut monitor, &flood);
-    let facts = &monitor.sessions[&0].facts;
+    let facts = &monitor.sessions[&0].sent;
     assert!(facts.rings.len() <= 1024 && monitor.owed(LinkId(0)).len() <= open::OPEN_MAX);
 }

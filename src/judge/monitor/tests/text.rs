@@ -2,7 +2,7 @@
 //! it; `back call RING`; `front closed main [PARTIAL]`; `back malformed`. `script` before a message says who composed it,
 //! a number before all that on which link.
 
-use crate::judge::monitor::{Monitor, Violation};
+use crate::judge::monitor::{Arrival, Monitor, Violation};
 use crate::sys::clock::Moment;
 use crate::trace::{Event, EventKind, FdNote, LinkId, PeerId, Seq};
 use crate::wire::{Channel, Message, Party};
@@ -18,6 +18,52 @@ pub(super) fn judge(monitor: &mut Monitor, text: &str) -> Vec<Violation> {
     let events = events(text);
     let numbered = events.iter().enumerate();
     numbered.flat_map(|(i, event)| monitor.observe(event, Seq(i))).collect()
+}
+
+/// What it says about a link on which the script has a hand. Everything arrives at once, but what begins with `sent`, which
+/// does not; what begins with `comes` only arrives. From `disturbed` on what arrives may be something else than what was sent.
+pub(super) fn judge_parties(monitor: &mut Monitor, text: &str) -> Vec<Violation> {
+    monitor.part(LinkId(0));
+    let mut found = Vec::new();
+    for (i, line) in text.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
+        if line == "disturbed" {
+            monitor.disturbed(LinkId(0));
+            continue;
+        }
+        let (is_sent, line) = match line.strip_prefix("comes ") {
+            Some(line) => (false, line),
+            None => (true, line),
+        };
+        let (comes, line) = match line.strip_prefix("sent ") {
+            Some(line) => (false, line),
+            None => (true, line),
+        };
+        let event = event(line);
+        if is_sent {
+            found.extend(monitor.observe(&event, Seq(i)));
+        }
+        match &event.kind {
+            EventKind::Message {
+                from,
+                message,
+                fds,
+                size,
+                ..
+            } if comes => {
+                let arrival = Arrival {
+                    seq: Seq(i),
+                    from: *from,
+                    message,
+                    fds,
+                    size: *size,
+                };
+                monitor.arrived(LinkId(0), &arrival);
+            }
+            EventKind::Closed { from, channel, .. } if comes => monitor.close_arrived(LinkId(0), *channel, *from),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn event(line: &str) -> Event {

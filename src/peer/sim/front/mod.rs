@@ -222,6 +222,8 @@ struct FrontRing {
     /// Somebody else moves frames over it, and this is what the device has used.
     lent: Option<u32>,
     pending: BTreeMap<u16, Pending>,
+    /// Indirect tables of those, each with the pool that it is of.
+    tables: BTreeMap<u16, (u64, u64)>,
 }
 
 /// A simulated front-end.
@@ -329,6 +331,7 @@ impl SimFront {
                 base: None,
                 lent: None,
                 pending: BTreeMap::new(),
+                tables: BTreeMap::new(),
             });
         }
         let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, base + own - next))];
