@@ -226,7 +226,7 @@ fn packed_laps<W: Shared<u64> + Send + Sync + 'static>(word: fn() -> W) -> bool 
                 while !at.is_avail(flags(consume(word))) {
                     thread::yield_now();
                 }
-                publish(word, read(address) + 100 | u64::from(at.used_flags()) << 48);
+                publish(word, (read(address) + 100) | u64::from(at.used_flags()) << 48);
                 at = at.advanced(1, 1);
             }
         });

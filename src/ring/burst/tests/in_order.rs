@@ -68,7 +68,10 @@ impl DeviceArm for Gathering {
     }
 }
 
-fn arms(layout: Layout, base: u32) -> Vec<(String, Box<dyn DriverArm>, Box<dyn DeviceArm>)> {
+/// A name, a driver, and a device.
+type Arm = (String, Box<dyn DriverArm>, Box<dyn DeviceArm>);
+
+fn arms(layout: Layout, base: u32) -> Vec<Arm> {
     let options = RingOptions {
         event_idx: false,
         in_order: true,
