@@ -4,10 +4,12 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble, hand_over};
+use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
+use super::{hand_over, hand_over_place};
 use crate::memory::Reach;
 use crate::ring::Buffer;
 use crate::ring::burst::{Done, DriverRing};
+use crate::traffic::frame::FRAME_BYTES_MIN;
 use crate::traffic::sink::Sink;
 use crate::traffic::source::Source;
 
@@ -142,6 +144,20 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.stop(self.source.made());
     }
 
+    /// Asks for the line of the frame that is written a burst later: who has read it still has it.
+    #[inline]
+    fn ask_ahead(&self, count: usize) {
+        if let Some(index) = self.free.get(count)
+            && let Some(place) = self
+                .port
+                .reach
+                .place(self.port.arena.at(*index), self.port.arena.stride)
+            && let Some(frame) = place.part(NET_HEADER_BYTES, FRAME_BYTES_MIN.min(place.len() - NET_HEADER_BYTES))
+        {
+            frame.prefetch_write();
+        }
+    }
+
     fn reap(&mut self) -> Result<usize, Trouble> {
         let reaped = self.port.ring.reap(&mut self.done)?;
         self.free.extend(self.done[..reaped].iter().map(|done| done.token));
@@ -168,17 +184,18 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         let stamp = if self.stamps { now.max(1) } else { 0 };
         for _ in 0..count {
             let Some(index) = self.free.pop_front() else { break };
+            self.ask_ahead(count);
             let address = self.port.arena.at(index);
             let seq = self.source.made();
-            let length = self.source.fill(&mut self.scratch.0[..], stamp);
-            let bytes = (NET_HEADER_BYTES + length) as u32;
+            let bytes = (NET_HEADER_BYTES + self.source.next_len()) as u32;
             let place = self.port.reach.place(address, bytes);
             let Some(place) = place.filter(|_| bytes <= self.port.arena.stride) else {
                 let room = self.port.arena.stride as usize;
                 let bytes = bytes as usize;
                 return Err(Trouble::NoRoom { seq, bytes, room });
             };
-            place.copy_in(NET_HEADER_BYTES, &self.scratch.0[..length]);
+            let scratch = &mut self.scratch.0[..];
+            self.source.fill_place(place, NET_HEADER_BYTES, stamp, scratch);
             self.port.ring.add(index, Buffer::readable(address, bytes))?;
         }
         self.port.publish()?;
@@ -291,6 +308,12 @@ impl<R: DriverRing> DriverReceiver<R> {
     fn arrived(&mut self, done: Done, now: u64) -> Result<(), Trouble> {
         let (had, left) = self.part;
         let length = done.len.min(self.port.arena.stride) as usize;
+        if self.part == (0, 0)
+            && let Some(packet) = self.port.reach.place(self.port.arena.at(done.token), length as u32)
+            && matches!(packet.get_u16(NUM_BUFFERS_AT), Some(0 | 1))
+        {
+            return hand_over_place(&mut self.sink, packet, &mut self.scratch, now);
+        }
         let take = length.min(self.scratch.0.len() - had);
         let address = self.port.arena.at(done.token);
         if let Some(place) = self.port.reach.place(address, take as u32) {

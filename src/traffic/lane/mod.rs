@@ -25,6 +25,7 @@ use super::sink::{Finding, Sink};
 use crate::memory::MemoryError;
 use crate::ring::RingError;
 use crate::sys::fd::{FdType, fd_type, is_nonblocking, signal_event, signal_event_now};
+use crate::sys::shared::Place;
 
 /// Bytes of virtio_net_hdr with VERSION_1 or MRG_RXBUF.
 pub const NET_HEADER_BYTES: usize = 12;
@@ -215,6 +216,16 @@ fn discard(sink: &mut Sink, packet: &[u8]) -> Result<(), Trouble> {
 #[inline]
 fn hand_over(sink: &mut Sink, packet: &[u8], now: u64) -> Result<(), Trouble> {
     sink.take(packet.get(NET_HEADER_BYTES..).unwrap_or_default(), now);
+    match sink.alarm() {
+        None => Ok(()),
+        Some(finding) => Err(Trouble::Frame(finding)),
+    }
+}
+
+/// The same for a packet in one buffer, where it is.
+#[inline]
+fn hand_over_place(sink: &mut Sink, packet: Place<'_>, scratch: &mut Scratch, now: u64) -> Result<(), Trouble> {
+    sink.take_place(packet, NET_HEADER_BYTES, now, &mut scratch.0[..]);
     match sink.alarm() {
         None => Ok(()),
         Some(finding) => Err(Trouble::Frame(finding)),
