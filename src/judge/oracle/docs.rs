@@ -94,7 +94,8 @@ Some things cannot be seen at all:
 - a completion between the moment when GET_VRING_BASE is answered and the one when the answer is read: it looks as if it came
   before
 - in a packed ring, a used element where the driver has nothing available: it looks like a chain that came and went
-- with IN_ORDER, which chains came back: their used elements need not be written
+- with IN_ORDER, the chains of a batch other than its last one, which have no used element; and a return out of turn where it
+  cannot be told from a batch: in a split ring the element that names a later chain, once the index has gone past that chain
 - dirty bits that the front-end takes meanwhile: they are judged with a simulated front-end only, when the ring is stopped
 - with a front-end that is not simulated, other writes to a stopped ring than the return of a chain that the device had: the
   driver may use the memory otherwise
