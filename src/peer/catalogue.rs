@@ -38,6 +38,7 @@ const BUILT_IN: &[(&str, &str)] = &[
         include_str!("../../harness/peers/dpdk-frontend.yaml"),
     ),
     ("dpdk-iommu.yaml", include_str!("../../harness/peers/dpdk-iommu.yaml")),
+    ("dpdk-packed.yaml", include_str!("../../harness/peers/dpdk-packed.yaml")),
     ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
     ("vub-0.22.yaml", include_str!("../../harness/peers/vub-0.22.yaml")),
     ("vub-0.23.yaml", include_str!("../../harness/peers/vub-0.23.yaml")),

@@ -472,6 +472,11 @@ impl Sink {
             .find_map(|(stream, gaps)| Some((*stream, gaps.first_missing(of(*stream))?)))
     }
 
+    /// The numbers of a stream that are missing of so many sent, first to last, in rising order.
+    pub fn missing_of(&self, (stream, sent): (u16, u64)) -> impl Iterator<Item = (u64, u64)> {
+        self.gaps(stream).into_iter().flat_map(move |gaps| gaps.ranges(sent))
+    }
+
     /// How long the frames took that carried a stamp.
     #[must_use]
     pub fn latency(&self) -> &Latency {

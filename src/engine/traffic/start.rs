@@ -17,7 +17,8 @@ use crate::sys::cpu;
 use crate::trace::{LinkId, PeerId};
 use crate::traffic::fault::{Fault, Meddler};
 use crate::traffic::lane::{
-    Arena, BURST_MAX, Bell, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane, Pace,
+    Arena, BURST_MAX, Bell, Credit, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward,
+    Lane, Pace,
 };
 use crate::traffic::pcap::FILE_BYTES_MAX;
 use crate::traffic::pump::{Pump, PumpOptions, Side};
@@ -46,7 +47,9 @@ struct Load {
     pairs: u16,
     both_ways: bool,
     may_repeat: bool,
+    /// May be missing in the end, some way or other.
     may_lose: bool,
+    in_flight: Option<u64>,
     recording: Option<Arc<Recording>>,
 }
 
@@ -126,6 +129,8 @@ impl Run<'_> {
             || step.baseline.is_some()
             || step.bind.is_some()
             || step.may_lose
+            || step.may_lose_disturbed
+            || step.in_flight.is_some()
             || step.may_repeat
             || step.pcap.is_some()
             || step.pairs.is_some()
@@ -177,6 +182,7 @@ impl Run<'_> {
             ends,
             windows,
             may_lose: step.may_lose,
+            may_lose_disturbed: step.may_lose_disturbed,
             noticed: true,
             short: None,
             wrong: None,
@@ -237,7 +243,12 @@ impl Run<'_> {
             pairs,
             both_ways: step.both_ways,
             may_repeat: step.may_repeat,
-            may_lose: step.may_lose,
+            may_lose: step.may_lose || step.may_lose_disturbed,
+            in_flight: step
+                .in_flight
+                .as_ref()
+                .map(|n| eval_num(n, &self.bindings))
+                .transpose()?,
             recording,
         })
     }
@@ -359,9 +370,11 @@ impl Run<'_> {
                 .map_err(|error| Stop::harness(format!("a pump cannot be started: {error}"), span))?;
             stations.push(Station { pump, loans });
         }
+        let excused = vec![Vec::new(); streams.len()];
         Ok(Group {
             stations,
             streams,
+            excused,
             through_others: parts.through_others,
         })
     }
@@ -406,7 +419,13 @@ impl Run<'_> {
         let sink = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit: None,
+            goal,
+        });
         Ok(())
     }
 
@@ -426,7 +445,13 @@ impl Run<'_> {
         let source = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit: None,
+            goal,
+        });
         Ok(())
     }
 
@@ -437,6 +462,16 @@ impl Run<'_> {
         // the sink goes first: a back-end that finds no buffer throws away what it sends
         let sink = self.sink_lane(parts, to, back_in, id, load, span)?;
         let source = self.source_lane(parts, from, out, id, load, span)?;
+        let credit = load.in_flight.map(Credit::new);
+        if let Some(credit) = &credit {
+            let lanes = &mut parts.sides[FRONT];
+            if let Some(sender) = lanes[source.1].lane.as_any().downcast_mut::<DriverSender<Driver>>() {
+                sender.keep_to(credit.clone());
+            }
+            if let Some(receiver) = lanes[sink.1].lane.as_any().downcast_mut::<DriverReceiver<Driver>>() {
+                receiver.give_credit(credit.clone(), id);
+            }
+        }
         let behind = |run: &Self, front: PeerId| {
             let link = run.peers[front.0].link?;
             let back = run.links[link.0].back;
@@ -465,7 +500,13 @@ impl Run<'_> {
             parts.through_others = true;
         }
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit,
+            goal,
+        });
         Ok(())
     }
 
@@ -559,6 +600,9 @@ impl Run<'_> {
             let diagnostic = Diagnostic::error(error.to_string()).at(span);
             Stop::script(diagnostic.help("give the front-end more memory: `memory: {size: 16 MiB}`"))
         })?;
+        if ring.is_multiple_of(2) {
+            front.note_device_writes(base, u64::from(needed * count));
+        }
         let arena = Arena {
             base,
             stride: needed,

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
+use super::credit::Credit;
 use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
 use super::{hand_over, hand_over_place};
 use crate::memory::Reach;
@@ -84,6 +85,7 @@ pub struct DriverSender<R> {
     done: Vec<Done>,
     scratch: Scratch,
     returned: u64,
+    credit: Option<Credit>,
 }
 
 impl<R: DriverRing> DriverSender<R> {
@@ -107,7 +109,13 @@ impl<R: DriverRing> DriverSender<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             returned: 0,
+            credit: None,
         }
+    }
+
+    /// Sends no more than this allows.
+    pub fn keep_to(&mut self, credit: Credit) {
+        self.credit = Some(credit);
     }
 
     /// Stamps each frame with the time at which its burst was made.
@@ -144,6 +152,11 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.stop(self.source.made());
     }
 
+    /// Whether buffers that come back are of use: to send more, or to learn that all is over.
+    fn wants_buffers(&self) -> bool {
+        self.free.len() < self.burst || self.pace.is_done(self.source.made())
+    }
+
     /// Asks for the line of the frame that is written a burst later: who has read it still has it.
     #[inline]
     fn ask_ahead(&self, count: usize) {
@@ -172,10 +185,13 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         let made = self.source.made();
         let mut moved = 0;
         // reading the used ring takes a cache line from the device: not before it is needed
-        if self.free.len() < self.burst || self.pace.is_done(made) {
+        if self.wants_buffers() {
             moved += self.reap()?;
         }
-        let allowed = self.pace.allows(made, self.burst, now);
+        let mut allowed = self.pace.allows(made, self.burst, now);
+        if let Some(credit) = &self.credit {
+            allowed = allowed.min(credit.left(made));
+        }
         let count = allowed.min(self.free.len()).min(usize::from(self.port.ring.free()));
         if count == 0 {
             self.port.settle()?;
@@ -207,6 +223,11 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
     }
 
     fn ask_for_signals(&mut self) -> bool {
+        if !self.wants_buffers() {
+            // one that comes back is nothing to do: it is left where it is until it is needed
+            self.port.ring.refuse_calls();
+            return false;
+        }
         self.port.ring.ask_for_call()
     }
 
@@ -252,6 +273,8 @@ pub struct DriverReceiver<R> {
     scratch: Scratch,
     /// Bytes in the scratch and buffers still to come of a packet that takes several.
     part: (usize, u16),
+    /// Whoever waits for what arrives on this stream.
+    credit: Option<(Credit, u16)>,
     merged: u64,
 }
 
@@ -269,8 +292,14 @@ impl<R: DriverRing> DriverReceiver<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             part: (0, 0),
+            credit: None,
             merged: 0,
         }
+    }
+
+    /// Tells how far this stream has arrived.
+    pub fn give_credit(&mut self, credit: Credit, stream: u16) {
+        self.credit = Some((credit, stream));
     }
 
     /// Reads the time each frame took from its stamp.
@@ -283,6 +312,7 @@ impl<R: DriverRing> DriverReceiver<R> {
     /// Verifies other streams from now on.
     pub fn exchange(&mut self, sink: Sink, burst: usize, stamps: bool) {
         (self.sink, self.burst, self.stamps) = (sink, burst.clamp(1, BURST_MAX), stamps);
+        self.credit = None;
         self.merged = 0;
     }
 
@@ -380,6 +410,9 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
         }
         self.done = done;
         let reaped = reaped?;
+        if let Some((credit, stream)) = &self.credit {
+            credit.arrived(self.sink.next_of(*stream));
+        }
         if reaped > 0 || self.port.owes_kick || !self.free.is_empty() {
             self.post()?;
         }

@@ -3,6 +3,7 @@
 //! A lane has no thread and no patience: [`Lane::step`] does what can be done now and says how much that was. Rings may be
 //! taken from a lane and given to it between two steps, while messages are handled that change them.
 
+mod credit;
 mod device;
 mod direct;
 mod driver;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use credit::Credit;
 pub use device::{DevicePort, DeviceReceiver, DeviceSender, Dirty};
 pub use direct::DirectSender;
 pub use driver::{Arena, DriverPort, DriverReceiver, DriverSender};
