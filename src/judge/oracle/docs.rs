@@ -77,8 +77,9 @@ was allowed and never happened is noted. `check: - marks: [...]` asks for what m
 It follows split and packed rings, from SET_VRING_KICK on, and after GET_VRING_BASE sees that they are left alone. It is
 silent where it cannot look or cannot be sure: with ACCESS_PLATFORM, whose addresses it cannot translate; on rings in the other
 byte order; from POSTCOPY_LISTEN on, since a look at a page that has not come would make it an empty one; on memory that cannot
-be mapped or was truncated; on rings into which a step writes; and after a deliberate violation, a refusal or a scripted reply,
-when the state of a ring is not certain. Rings of `vuh record` are not looked at.
+be mapped or was truncated; on rings into which a step writes; on a link on which the scenario interferes with messages; and
+after a deliberate violation, a refusal or a scripted reply, when the state of a ring is not certain. The rings of `vuh record`
+are looked at with [`--look`](traces.md#looking-into-rings).
 ";
 
 const SAMPLES: &str = "\
@@ -88,6 +89,17 @@ The indices of a split ring and its slots are a history as long as the ring; a p
 two looks than can be seen, or so much time that an index may have come round, then the oracle counts chains without judging
 them until those are back (a packed ring: until it is started again), and sets the mark `lost-track`.
 
+A step `until_ring` waits until so many chains of a ring were judged while the device had them, so many of them once more
+when they came back, and so many of the pages that were written in them have been found in the dirty log: it tells what was judged from what went by.
+
+At full rate, with pumps of the harness or with DPDK on both sides, a split ring is judged by what its slots still show, mostly
+by its indices: chains are counted, `used-ahead`, `used-back`, the flags and the base are judged, and descriptors and lengths
+where a look happened to fall between. Of a packed ring only the flags and the base are judged then. A packed ring is judged whole
+where its driver is slower than the looks: with a simulated front-end, and with programs of which the
+[catalogue](peers.md#catalogue-files) says `paced`. `frontend/dpdk/packed` does so with DPDK on both sides: sixteen frames, and
+each side stands still until the oracle has judged what the other one did. QEMU's driver, which the harness plays over qtest,
+drives split rings only.
+
 Some things cannot be seen at all:
 
 - a write to guest memory that no used element tells of, and a used element that was never published
@@ -95,7 +107,9 @@ Some things cannot be seen at all:
   before
 - in a packed ring, a used element where the driver has nothing available: it looks like a chain that came and went
 - with IN_ORDER, which chains came back: their used elements need not be written
-- dirty bits that the front-end takes meanwhile: they are judged with a simulated front-end only, when the ring is stopped
+- dirty bits that the front-end has taken: with a simulated front-end, which takes none, a page without its bit is a broken rule
+  when the ring is stopped; with QEMU, whose migration takes them, bits are seen for as long as they are there, and
+  `until_ring: {…, logged: N}` waits for those of so many pages (`frontend/qemu/migration` does, while QEMU is kept from going on)
 - with a front-end that is not simulated, other writes to a stopped ring than the return of a chain that the device had: the
   driver may use the memory otherwise
 ";

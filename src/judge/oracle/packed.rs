@@ -70,6 +70,14 @@ impl Place {
         wraps
     }
 
+    /// The same slot when the ring has gone round.
+    fn next_lap(self) -> Self {
+        Self {
+            wrap: !self.wrap,
+            ..self
+        }
+    }
+
     fn is_available(self, flags: u16) -> bool {
         (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
     }
@@ -212,7 +220,12 @@ impl Packed {
     fn take_used(&mut self, ground: &Ground, sink: &mut Sink) -> Result<(), MemoryError> {
         let (mem, size) = (ground.mem, self.layout.size);
         for _ in 0..size {
-            if !self.used.is_used(self.flags(mem, self.used)?) {
+            let flags = self.flags(mem, self.used)?;
+            if !self.used.is_used(flags) {
+                // filled again before anybody saw who had come back there; where nothing is out, these flags are of the lap before
+                if self.slots > 0 && self.used.next_lap().is_available(flags) {
+                    self.lose_track(sink);
+                }
                 break;
             }
             let at = self.layout.slot(self.used.at);
@@ -316,6 +329,11 @@ impl Packed {
     /// Whether anything was ever seen to pass.
     fn was_used(&self) -> bool {
         !self.offered.is_empty()
+    }
+
+    /// Whether it is known where the ring stands.
+    pub(super) fn is_followed(&self) -> bool {
+        !self.is_lost
     }
 
     pub(super) fn layout(&self) -> &PackedLayout {
