@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::atomic::{AtomicU16, AtomicU64, fence};
 use loom::thread;
 
-use vhost_user_harness::ring::packed::Position;
+use vhost_user_harness::ring::packed::{EVENT_DESC, EVENT_DISABLE, Position, wants_event};
 use vhost_user_harness::ring::split::event_passed;
 
 #[path = "../src/ring/burst/publish.rs"]
@@ -211,4 +211,85 @@ fn without_the_fence_of_the_waiter_it_may() {
 #[test]
 fn without_the_fence_of_the_publisher_it_may() {
     assert!(somebody_sleeps(full_fence, || (), false));
+}
+
+/// A packed ring of one descriptor goes round twice: the lap is in the flags, and they are never those of the lap before.
+fn packed_laps<W: Shared<u64> + Send + Sync + 'static>(word: fn() -> W) -> bool {
+    let flags = |word: u64| (word >> 48) as u16;
+    goes_wrong(move |wrong| {
+        let ring = Arc::new((word(), Cell::new(0)));
+        let theirs = Arc::clone(&ring);
+        let device = thread::spawn(move || {
+            let (word, address) = &*theirs;
+            let mut at = Position::START;
+            for _ in 0..2 {
+                while !at.is_avail(flags(consume(word))) {
+                    thread::yield_now();
+                }
+                publish(word, (read(address) + 100) | u64::from(at.used_flags()) << 48);
+                at = at.advanced(1, 1);
+            }
+        });
+        let (word, address) = &*ring;
+        let mut at = Position::START;
+        for lap in 0..2u64 {
+            write(address, lap + 1);
+            publish(word, u64::from(at.avail_flags()) << 48);
+            let mut seen = consume(word);
+            while !at.is_used(flags(seen)) {
+                thread::yield_now();
+                seen = consume(word);
+            }
+            wrong.fetch_or(seen as u32 as u64 != lap + 101, Ordering::SeqCst);
+            at = at.advanced(1, 1);
+        }
+        device.join().unwrap();
+    })
+}
+
+#[test]
+fn a_packed_ring_goes_round() {
+    // Broken: a descriptor is taken for one of the next lap, or its buffer is read as it was in the lap before.
+    assert!(!packed_laps(|| AtomicU64::new(0)));
+}
+
+#[test]
+fn a_packed_ring_that_goes_round_without_order_does_not() {
+    assert!(packed_laps(|| Careless(AtomicU64::new(0))));
+}
+
+/// Event suppression of a packed ring is of two words: the descriptor, and the flags that say that it counts. One side writes
+/// both and looks again; the other publishes a descriptor and reads both.
+fn somebody_sleeps_on_a_packed_ring(publisher_fence: fn(), waiter_fence: fn()) -> bool {
+    goes_wrong(move |wrong| {
+        // the wish of long ago is for another descriptor
+        let wish = (AtomicU16::new(3), AtomicU16::new(EVENT_DISABLE));
+        let shared = Arc::new((AtomicU64::new(0), wish));
+        let theirs = Arc::clone(&shared);
+        let publisher = thread::spawn(move || {
+            let (word, (place, flags)) = &*theirs;
+            publish(word, u64::from(Position::START.avail_flags()) << 48);
+            let flags = published_then_wish(publisher_fence, flags);
+            let wish = consume(place);
+            wants_event(wish, flags, Position::START.advanced(1, 4), 1, 4)
+        });
+        let (word, (place, flags)) = &*shared;
+        Shared::store(place, Position::START.to_bits(), Ordering::Relaxed);
+        let seen = wish_then_look(flags, EVENT_DESC, waiter_fence, || consume(word));
+        let there = Position::START.is_avail((seen >> 48) as u16);
+        let notified = publisher.join().unwrap();
+        wrong.fetch_or(!notified && !there, Ordering::SeqCst);
+    })
+}
+
+#[test]
+fn on_a_packed_ring_nobody_sleeps_for_ever() {
+    // Broken: the descriptor of an earlier wish is taken with the flags of this one, and the one who waits is never woken.
+    assert!(!somebody_sleeps_on_a_packed_ring(full_fence, full_fence));
+}
+
+#[test]
+fn on_a_packed_ring_without_a_fence_somebody_may() {
+    assert!(somebody_sleeps_on_a_packed_ring(|| (), full_fence));
+    assert!(somebody_sleeps_on_a_packed_ring(full_fence, || ()));
 }

@@ -14,6 +14,9 @@ use super::Rings;
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
+const REST_SPINS: u32 = 64;
+/// Bursts in a row before a side looks whether it is to stop.
+const TURNS: usize = 256;
 /// num_buffers of a header, behind two bytes that are zero.
 const ONE_BUFFER: u32 = 1 << 16;
 
@@ -70,7 +73,7 @@ impl<R: Side> Running<R> {
                     total += now as u64;
                     count.store(total, Ordering::Relaxed);
                 } else {
-                    std::hint::spin_loop();
+                    rest();
                 }
             }
             lane
@@ -100,6 +103,12 @@ impl<R> Running<R> {
     pub(super) fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
+}
+
+/// Who has caught up leaves the other side alone for a while: looking again and again takes away the very lines that it is
+/// writing.
+fn rest() {
+    (0..REST_SPINS).for_each(|_| std::hint::spin_loop());
 }
 
 fn pin(cpu: usize) {
@@ -197,30 +206,29 @@ fn drive<R: DriverRing>(
     let mut done = [Done::default(); BURST];
     match work {
         Work::Source(source) => {
-            while ring.reap(&mut done).expect("the device keeps the rules") == BURST {}
-            let count = usize::from(ring.free()).min(BURST);
-            if count < BURST {
-                // the ring is full: looking again and again would only take the index away from who writes it
-                (0..64).for_each(|_| std::hint::spin_loop());
-                return 0;
+            // reading what was returned takes lines away from who writes them: not before it is needed, and then all
+            if usize::from(ring.free()) < BURST {
+                while ring.reap(&mut done).expect("the device keeps the rules") == BURST {}
+                if usize::from(ring.free()) < BURST {
+                    return 0;
+                }
             }
+            let count = BURST;
             let size = u32::from(ring.size());
             let after = |token: u32| if token + 1 == size { 0 } else { token + 1 };
-            let mut token = *next;
+            let ahead = *next + BURST as u32;
+            let mut token = if ahead >= size { ahead - size } else { ahead };
             for _ in 0..count {
                 if let Some(frame) = reach.place(*at + u64::from(token * *stride) + HEADER as u64, 64) {
                     frame.prefetch_write();
                 }
                 token = after(token);
-            }
-            for _ in 0..count {
                 let token = *next;
                 *next = after(token);
                 let address = *at + u64::from(token * *stride);
-                let len = source.fill(scratch, 0);
-                let place = reach.place(address, (HEADER + len) as u32).expect("it is in memory");
+                let place = reach.place(address, *stride).expect("it is in memory");
                 // the header is zero, which it was when memory was made
-                place.copy_in(HEADER, &scratch[..len]);
+                let len = source.fill_place(place, HEADER, 0, scratch);
                 ring.add(token, Buffer::readable(address, (HEADER + len) as u32))
                     .expect("it is free");
             }
@@ -228,24 +236,40 @@ fn drive<R: DriverRing>(
             count
         }
         Work::Sink(sink) => {
-            let count = ring.reap(&mut done).expect("the device keeps the rules");
-            for done in &done[..count] {
-                if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
-                    place.prefetch_read();
+            // the lines of one burst are on their way while the one before is verified
+            let mut coming = [Done::default(); BURST];
+            let (mut count, mut moved) = (0, 0);
+            for turn in 0..=TURNS {
+                let next = match turn {
+                    TURNS => 0,
+                    _ => ring.reap(&mut coming).expect("the device keeps the rules"),
+                };
+                for done in &coming[..next] {
+                    if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
+                        place.prefetch_read();
+                    }
                 }
+                for done in &done[..count] {
+                    let address = *at + u64::from(done.token * *stride);
+                    let place = reach.place(address, done.len).expect("it is in memory");
+                    sink.take_place(place, HEADER, 0, scratch);
+                    ring.add(done.token, Buffer::writable(address, *stride))
+                        .expect("it was returned");
+                }
+                if count > 0 {
+                    ring.publish();
+                    moved += count;
+                }
+                if next == 0 {
+                    break;
+                }
+                if next < BURST {
+                    rest();
+                }
+                std::mem::swap(&mut done, &mut coming);
+                count = next;
             }
-            for done in &done[..count] {
-                let address = *at + u64::from(done.token * *stride);
-                let place = reach.place(address, done.len).expect("it is in memory");
-                let len = place.copy_out(HEADER, scratch);
-                sink.take(&scratch[..len], 0);
-                ring.add(done.token, Buffer::writable(address, *stride))
-                    .expect("it was returned");
-            }
-            if count > 0 {
-                ring.publish();
-            }
-            count
+            moved
         }
     }
 }
@@ -267,21 +291,27 @@ impl Side for Device {
 }
 
 fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &mut [u8]) -> usize {
-    let mut chains = Chains::new();
-    // a burst at a time until there is nothing, so that the list above is made seldom
+    // the lines of one burst are on their way while the one before is worked on
+    let (mut chains, mut coming) = (Chains::new(), Chains::new());
     let mut moved = 0;
-    for _ in 0..256 {
-        let count = ring
-            .take(reach, &mut chains, BURST)
-            .expect("the driver keeps the rules");
-        if count == 0 {
-            break;
-        }
+    for turn in 0..=TURNS {
+        let next = match turn {
+            TURNS => {
+                coming = Chains::new();
+                0
+            }
+            _ => ring
+                .take(reach, &mut coming, BURST)
+                .expect("the driver keeps the rules"),
+        };
         match work {
             Work::Source(source) => {
                 for chain in chains.iter() {
-                    let len = source.fill(scratch, 0);
                     let place = chain.writable.first().expect("a receive buffer");
+                    assert!(
+                        place.len() >= HEADER + source.next_len(),
+                        "a frame fits into one buffer"
+                    );
                     // what stands there already is not written: its cache line stays with both
                     if place.get_u64(0) != Some(0) {
                         place.set_u64(0, 0);
@@ -289,32 +319,39 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                     if place.get_u32(8) != Some(ONE_BUFFER) {
                         place.set_u32(8, ONE_BUFFER);
                     }
-                    let fitted = place.copy_in(HEADER, &scratch[..len]);
-                    assert_eq!(fitted, len, "a frame fits into one buffer");
+                    let len = source.fill_place(*place, HEADER, 0, scratch);
                     ring.give(chain.ticket, (HEADER + len) as u32);
                 }
             }
             Work::Sink(sink) => {
                 for chain in chains.iter() {
-                    let mut len = 0;
                     match chain.readable {
-                        [place] => len = place.copy_out(HEADER, scratch),
+                        [place] => sink.take_place(*place, HEADER, 0, scratch),
                         places => {
                             // a header of its own, or one that goes on in the next buffer
-                            let mut skip = HEADER;
+                            let (mut len, mut skip) = (0, HEADER);
                             for place in places {
                                 len += place.copy_out(skip.min(place.len()), &mut scratch[len..]);
                                 skip -= skip.min(place.len());
                             }
+                            sink.take(&scratch[..len], 0);
                         }
                     }
-                    sink.take(&scratch[..len], 0);
                     ring.give(chain.ticket, 0);
                 }
             }
         }
-        ring.flush();
-        moved += count;
+        if !chains.is_empty() {
+            ring.flush();
+            moved += chains.len();
+        }
+        if next == 0 {
+            break;
+        }
+        if next < BURST {
+            rest();
+        }
+        std::mem::swap(&mut chains, &mut coming);
     }
     moved
 }

@@ -222,9 +222,8 @@ struct Frames {
 #[inline(never)]
 fn source_makes(frames: &mut Frames, reach: &Reach, burst: Burst) {
     for (_, address) in burst.buffers() {
-        let length = frames.source.fill(&mut frames.scratch[..], 0);
         let place = reach.place(address, burst.bytes).expect("in memory");
-        place.copy_in(HEADER, &frames.scratch[..length]);
+        frames.source.fill_place(place, HEADER, 0, &mut frames.scratch);
     }
 }
 
@@ -254,11 +253,9 @@ fn device_takes<'m, E: DeviceRing>(device: &mut E, reach: &'m Reach, chains: &mu
 #[inline(never)]
 fn sink_verifies(frames: &mut Frames, chains: &Chains<'_>) {
     for chain in chains.iter() {
-        let mut len = 0;
         for place in chain.readable {
-            len += place.copy_out(0, &mut frames.scratch[len..]);
+            frames.sink.take_place(*place, HEADER, 0, &mut frames.scratch);
         }
-        frames.sink.take(&frames.scratch[HEADER..len], 0);
     }
 }
 

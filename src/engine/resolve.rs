@@ -332,6 +332,7 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Echo(s) => need(&s.peer, Need::Simulated),
         Step::Image(s) => need(&s.peer, Need::Image),
         Step::Inflight(s) => need(&s.peer, Need::Simulated),
+        Step::Migration(s) => need(&s.peer, Need::Simulated),
         Step::Dies(s) => need(&s.peer, Need::Simulated),
         Step::Config(s) => need(&s.peer, Need::Driven),
         Step::Request(s) => need(&s.peer, Need::Simulated),

@@ -105,6 +105,11 @@ impl Watchers {
         self.oracle.is_watching()
     }
 
+    /// What deliveries have seen happen in rings.
+    pub(super) fn told(&mut self, mark: Mark) {
+        self.oracle.told(mark);
+    }
+
     /// What has happened in the rings.
     pub(super) fn marks(&self) -> &BTreeSet<Mark> {
         self.oracle.marks()

@@ -21,7 +21,7 @@ pub use dirty::{DirtyLog, LOG_PAGE_BYTES, LoggedAccess};
 pub use error::{MemoryError, Space};
 pub use guest::{Backing, FrontRegion, GuestMemory, MemoryOptions, RegionLayout, UserAddresses};
 pub use inflight::{INFLIGHT_ALIGN, Inflight, inflight_stride_split};
-pub use reach::Reach;
+pub use reach::{Near, Reach};
 pub use table::{REGIONS_MAX, RegionTable};
 pub use window::Window;
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use super::mapping::MapSet;
 use super::{MemoryError, Space};
-use crate::sys::shared::{Place, SharedArray, SharedView, Word};
+use crate::sys::shared::{Extent, Place, SharedArray, SharedView, Word};
 
 #[derive(Debug, Clone)]
 struct Span {
@@ -22,7 +22,49 @@ pub struct Reach {
     last: Cell<usize>,
 }
 
+/// The region in which a loop works, held apart so that looking an address up takes two compares.
+#[derive(Debug, Clone, Copy)]
+pub struct Near<'m> {
+    reach: &'m Reach,
+    guest: u64,
+    extent: Option<Extent<'m>>,
+}
+
+impl<'m> Near<'m> {
+    /// As [`Reach::place`].
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&mut self, guest: u64, len: u32) -> Option<Place<'m>> {
+        if let Some(extent) = self.extent
+            && let Some(place) = extent.place(guest.wrapping_sub(self.guest), len, guest)
+        {
+            return Some(place);
+        }
+        self.elsewhere(guest, len)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn elsewhere(&mut self, guest: u64, len: u32) -> Option<Place<'m>> {
+        let place = self.reach.search(guest, len);
+        *self = self.reach.near();
+        place
+    }
+}
+
 impl Reach {
+    /// The region that was met last, for a loop that is likely to stay in it.
+    #[inline]
+    #[must_use]
+    pub fn near(&self) -> Near<'_> {
+        let span = self.spans.get(self.last.get());
+        Near {
+            reach: self,
+            guest: span.map_or(0, |span| span.guest),
+            extent: span.map(|span| span.view.extent()),
+        }
+    }
+
     /// All regions of the set that may be written.
     pub(super) fn of(set: &MapSet) -> Self {
         let span = |region: &std::sync::Arc<super::mapping::Mapping>| {

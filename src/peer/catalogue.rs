@@ -39,6 +39,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ),
     ("dpdk-few.yaml", include_str!("../../harness/peers/dpdk-few.yaml")),
     ("dpdk-iommu.yaml", include_str!("../../harness/peers/dpdk-iommu.yaml")),
+    ("dpdk-packed.yaml", include_str!("../../harness/peers/dpdk-packed.yaml")),
     ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
     ("vub-0.22.yaml", include_str!("../../harness/peers/vub-0.22.yaml")),
     ("vub-0.23.yaml", include_str!("../../harness/peers/vub-0.23.yaml")),

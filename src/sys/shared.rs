@@ -73,10 +73,38 @@ impl SharedView {
         })
     }
 
+    /// All of the range.
+    #[inline(always)]
+    #[must_use]
+    pub fn extent(&self) -> Extent<'_> {
+        Extent {
+            start: self.start,
+            len: self.len,
+            view: PhantomData,
+        }
+    }
+
     /// The piece of `len` bytes at `at`, called `guest` by its owner; nothing if it is not all in the range.
     #[inline]
     #[must_use]
     pub fn place(&self, at: u64, len: u32, guest: u64) -> Option<Place<'_>> {
+        self.extent().place(at, len, guest)
+    }
+}
+
+/// A range as two words, which a loop keeps in registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent<'m> {
+    start: NonNull<u8>,
+    len: usize,
+    view: PhantomData<&'m SharedView>,
+}
+
+impl<'m> Extent<'m> {
+    /// As [`SharedView::place`].
+    #[inline(always)]
+    #[must_use]
+    pub fn place(self, at: u64, len: u32, guest: u64) -> Option<Place<'m>> {
         let size = self.len as u64;
         if at > size || u64::from(len) > size - at {
             return None;
@@ -178,6 +206,14 @@ impl<T: Word> SharedArray<T> {
     pub fn prefetch(&self, index: usize) {
         if index < self.count {
             prefetch_read(self.start.as_ptr().wrapping_add(index).cast());
+        }
+    }
+
+    /// Asks for the cache line of a word that will be written.
+    #[inline(always)]
+    pub fn prefetch_write(&self, index: usize) {
+        if index < self.count {
+            prefetch_write(self.start.as_ptr().wrapping_add(index).cast());
         }
     }
 
@@ -314,6 +350,34 @@ impl<'m> Place<'m> {
     loose!(get_u16, set_u16, u16);
     loose!(get_u32, set_u32, u32);
     loose!(get_u64, set_u64, u64);
+
+    /// The `N` words in little endian from byte `at` on, aligned or not; nothing past the end.
+    #[inline(always)]
+    #[must_use]
+    pub fn words<const N: usize>(self, at: usize) -> Option<[u64; N]> {
+        if !self.holds(at, N * size_of::<u64>()) {
+            return None;
+        }
+        // SAFETY: in bounds; a packed struct has no alignment, and an integer no invalid bytes.
+        let word = |index| unsafe { self.start.add(at).cast::<Loose<u64>>().add(index).read_volatile().0 };
+        Some(std::array::from_fn(|index| u64::from_le(word(index))))
+    }
+
+    /// Writes words in little endian from byte `at` on, aligned or not; false past the end.
+    #[inline(always)]
+    pub fn set_words<const N: usize>(self, at: usize, words: [u64; N]) -> bool {
+        let fits = self.holds(at, N * size_of::<u64>());
+        if fits {
+            for (index, word) in words.into_iter().enumerate() {
+                // SAFETY: in bounds; a packed struct has no alignment.
+                unsafe {
+                    let word_at = self.start.add(at).cast::<Loose<u64>>().add(index);
+                    word_at.write_volatile(Loose(word.to_le()));
+                }
+            }
+        }
+        fits
+    }
 
     /// Asks for the cache lines it begins with, which will be read: a copy that follows later does not wait for each. Lines
     /// behind those are left to the processor, which sees where it goes.

@@ -90,6 +90,42 @@ fn checksum(header: &Header, stream_word: u64, content: u64) -> u64 {
         .wrapping_add(mix(content, OF_CONTENT).rotate_left(47))
 }
 
+/// Words of a frame of [`FRAME_BYTES_MIN`] bytes.
+pub const LEAST_WORDS: usize = FRAME_BYTES_MIN / WORD;
+
+/// The opening's two words.
+const OPENING_WORDS: [u64; 2] = {
+    let (words, _) = OPENING.as_chunks::<WORD>();
+    [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
+};
+
+/// The shortest frame, which is what rates are measured with: all of it fits into registers.
+#[inline(always)]
+#[must_use]
+pub fn make_least(header: &Header) -> [u64; LEAST_WORDS] {
+    let first = first_word(header);
+    let next = first.wrapping_add(STEP);
+    let stream = stream_word(header.stream, FRAME_BYTES_MIN);
+    let sum = checksum(header, stream, first.wrapping_add(next));
+    let [one, two] = OPENING_WORDS;
+    [one, two, header.seq, header.stamp, stream, sum, first, next]
+}
+
+/// Whether this is a shortest frame as it was sent: all of it is compared. If not, [`check`] tells what is wrong.
+#[inline(always)]
+#[must_use]
+pub fn check_least(words: &[u64; LEAST_WORDS]) -> Option<Header> {
+    let [.., seq, stamp, stream, _, _, _] = *words;
+    let header = Header {
+        stream: stream as u16,
+        seq,
+        stamp,
+    };
+    let sent = make_least(&header);
+    let differs = words.iter().zip(&sent).fold(0, |all, (is, sent)| all | (is ^ sent));
+    (differs == 0).then_some(header)
+}
+
 #[inline(always)]
 fn word_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))

@@ -75,6 +75,13 @@ impl Gaps {
         below + sent.saturating_sub(self.next)
     }
 
+    /// The missing numbers of the first `sent`, first to last, in rising order.
+    pub(super) fn ranges(&self, sent: u64) -> impl Iterator<Item = (u64, u64)> {
+        let below = self.missing.iter().map(|(first, last)| (*first, *last));
+        let last = (self.next < sent).then(|| (self.next, sent - 1));
+        below.chain(last)
+    }
+
     /// The first missing number of the first `sent`.
     pub(super) fn first_missing(&self, sent: u64) -> Option<u64> {
         let first = self.missing.keys().next().copied().unwrap_or(self.next);

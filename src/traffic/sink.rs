@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::frame::{self, Damage};
+use super::frame::{self, Damage, FRAME_BYTES_MIN, Header};
 use super::gaps::{Gaps, Place};
 use super::latency::Latency;
 use super::pcap::Recording;
+use crate::sys::shared;
 use std::sync::Arc;
 
 /// Findings that are kept word for word; the rest is counted.
@@ -286,17 +287,45 @@ impl Sink {
         self.tally.bytes += bytes.len() as u64;
         self.tally.contents += u64::from(content);
         match checked {
-            Ok(header) => {
-                let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
-                match stream.map(|(_, gaps)| gaps.take(header.seq)) {
-                    Some(Place::Next) => {}
-                    place => self.out_of_order(header.stream, header.seq, place),
-                }
-                if header.stamp != 0 && now >= header.stamp {
-                    self.latency.record(now - header.stamp);
-                }
-            }
+            Ok(header) => self.whole(&header, now),
             Err(damage) => self.damaged(damage, bytes.len()),
+        }
+    }
+
+    /// Takes in what arrived in shared memory, from byte `at` of `place` on. The shortest frames are compared where they are,
+    /// each word read once; others, and what is wrong, in `scratch`, which has room for the longest.
+    #[inline]
+    pub fn take_place(&mut self, place: shared::Place<'_>, at: usize, now: u64, scratch: &mut [u8]) {
+        if place.len() == at + FRAME_BYTES_MIN
+            && self.recording.is_none()
+            && let Some(words) = place.words(at)
+        {
+            if let Some(header) = frame::check_least(&words) {
+                self.tally.frames += 1;
+                self.tally.bytes += FRAME_BYTES_MIN as u64;
+                self.tally.contents += 1;
+                return self.whole(&header, now);
+            }
+            // told from what was read, which may not stand there any more
+            for (bytes, word) in scratch.chunks_exact_mut(size_of::<u64>()).zip(words) {
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            return self.take(&scratch[..FRAME_BYTES_MIN], now);
+        }
+        let length = place.copy_out(at, scratch);
+        self.take(&scratch[..length], now);
+    }
+
+    /// A frame that is as it was sent.
+    #[inline(always)]
+    fn whole(&mut self, header: &Header, now: u64) {
+        let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
+        match stream.map(|(_, gaps)| gaps.take(header.seq)) {
+            Some(Place::Next) => {}
+            place => self.out_of_order(header.stream, header.seq, place),
+        }
+        if header.stamp != 0 && now >= header.stamp {
+            self.latency.record(now - header.stamp);
         }
     }
 
@@ -441,6 +470,11 @@ impl Sink {
         self.streams
             .iter()
             .find_map(|(stream, gaps)| Some((*stream, gaps.first_missing(of(*stream))?)))
+    }
+
+    /// The numbers of a stream that are missing of so many sent, first to last, in rising order.
+    pub fn missing_of(&self, (stream, sent): (u16, u64)) -> impl Iterator<Item = (u64, u64)> {
+        self.gaps(stream).into_iter().flat_map(move |gaps| gaps.ranges(sent))
     }
 
     /// How long the frames took that carried a stamp.

@@ -1,8 +1,9 @@
 //! The source of a stream: the next frame, and the next.
 
-use super::frame::{self, Header};
+use super::frame::{self, FRAME_BYTES_MIN, Header};
 use super::pcap::Recording;
 use super::sizes::Sizes;
+use crate::sys::shared::Place;
 use std::sync::Arc;
 
 /// Makes the frames of one stream in order.
@@ -65,6 +66,26 @@ impl Source {
         };
         frame::make(&header, &mut into[..length]);
         self.next += 1;
+        length
+    }
+
+    /// Writes the next frame to shared memory from byte `at` of `place` on; gives its length. What does not fit is cut off.
+    /// The shortest frames are made in registers, others in `scratch`.
+    #[inline]
+    pub fn fill_place(&mut self, place: Place<'_>, at: usize, stamp: u64, scratch: &mut [u8]) -> usize {
+        if self.only == Some(FRAME_BYTES_MIN) && self.recording.is_none() {
+            let header = Header {
+                stream: self.stream,
+                seq: self.next,
+                stamp,
+            };
+            if place.set_words(at, frame::make_least(&header)) {
+                self.next += 1;
+                return FRAME_BYTES_MIN;
+            }
+        }
+        let length = self.fill(scratch, stamp);
+        place.copy_in(at, &scratch[..length]);
         length
     }
 

@@ -59,6 +59,24 @@ steps:
   - expect: {from: back, channel: backend, message: CONFIG_CHANGE_MSG}
 ";
 
+/// The frames of two queue pairs change places.
+const WRONG_QUEUE: &str = "\
+peers:
+  front: {frontend: simulated, device: net, queues: 4, memory: {size: 16 MiB}}
+  back: {backend: simulated, device: net, queues: 4, loopback: true, delivery_fault: {what: wrong-queue}}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+  - deliver: {from: front, to: front, pairs: 2, packets: 500, size: 64, burst: 16}
+";
+
+/// Broken: a back-end that sends the frames of one queue pair back on another passes.
+#[test]
+fn a_frame_on_another_queue_fails() {
+    let place = Place::with(&[("delivery/wrong-queue", WRONG_QUEUE)]);
+    place.vuh(&["run"]).code(1).out(", which ends elsewhere (arrival");
+}
+
 /// Broken: a run in which all passed is not green.
 #[test]
 fn all_passed() {

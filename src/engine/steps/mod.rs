@@ -7,6 +7,7 @@ mod data;
 mod expect;
 mod inflight;
 mod messages;
+mod migration;
 mod process;
 mod qemu;
 mod replay;
@@ -172,6 +173,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Await(_) => "await",
         Step::Echo(_) => "echo",
         Step::Image(_) => "image",
+        Step::Migration(_) => "migration",
         Step::Dies(_) => "dies",
         Step::Inflight(_) => "inflight",
         Step::Config(_) => "config",
@@ -193,6 +195,7 @@ impl<'a> Run<'a> {
             Step::Request(s) => s.within.as_ref(),
             Step::Ring(s) => s.within.as_ref(),
             Step::Memory(s) => s.within.as_ref(),
+            Step::Migration(s) => s.within.as_ref(),
             Step::Deliver(s) => s.within.as_ref(),
             Step::Blk(s) => s.within.as_ref(),
             Step::Await(s) => s.within.as_ref(),
@@ -307,6 +310,7 @@ impl<'a> Run<'a> {
                 let channel = channel(close.channel.as_ref())?;
                 let party = self.peers[peer.0].spec.party;
                 let link = self.link_to(peer, close.to.as_ref(), span)?;
+                self.disturb_link(peer);
                 self.close_side(link, channel, party, 0);
                 if party == Party::BackEnd && channel == crate::wire::Channel::Main {
                     self.tell_server_of_close(link);
@@ -338,6 +342,7 @@ impl<'a> Run<'a> {
             Step::Await(wanted) => return self.begin_await(wanted),
             Step::Echo(echo) => return self.begin_echo(echo, span),
             Step::Image(image) => self.image_step(image, span)?,
+            Step::Migration(step) => return self.begin_migration(step, span),
             Step::Dies(step) => self.dies_step(step, span)?,
             Step::Inflight(step) => self.inflight_step(step, span)?,
             Step::Config(config) => {

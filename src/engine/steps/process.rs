@@ -21,10 +21,12 @@ impl Run<'_> {
                 Stop::script(Diagnostic::error(format!("`{}` is no signal", name.value)).at(name.span))
             })?,
         };
+        self.disturb_link(peer);
         self.signal_process(peer, signal, span)
     }
 
     pub(super) fn begin_restart(&mut self, peer: PeerId, span: Span) -> Result<Waiting> {
+        self.disturb_link(peer);
         if !self.peers[peer.0].has_ended() && self.peers[peer.0].child.is_some() {
             self.signal_process(peer, Signal::SIGKILL, span)?;
         }

@@ -58,6 +58,7 @@ impl Run<'_> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let ring = self.ring(&step.ring)?;
         let action = step.action.value;
+        self.disturb_ring(peer, ring, action);
         let begun = self.with_rings(peer, |sim| {
             let front = sim.front()?;
             Some(match action {
@@ -113,8 +114,22 @@ impl Run<'_> {
             self.check_wanted(peer, span)?;
             self.read_up(at);
         }
-        if let Step::Ring(ring) = &step.value {
-            self.ring_stopped(peer, ring)?;
+        match &step.value {
+            Step::Ring(ring) => {
+                self.ring_stopped(peer, ring)?;
+                let index = self.ring(&ring.ring)?;
+                self.ring_is_back(peer, index, ring.action.value);
+            }
+            Step::Migration(_) => self.copy_all(peer, span)?,
+            Step::Setup(setup)
+                if setup
+                    .until
+                    .as_ref()
+                    .is_none_or(|until| until.value == SetupState::Running) =>
+            {
+                self.is_set_up(peer);
+            }
+            _ => {}
         }
         Ok(true)
     }

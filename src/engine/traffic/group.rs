@@ -1,5 +1,6 @@
 //! The pumps of one delivery, the rings that they have on loan, and how far they are.
 
+use super::disturbed::Excused;
 use crate::engine::peers::Sim;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
@@ -7,12 +8,12 @@ use crate::peer::sim::loan::BackLoan;
 use crate::ring::burst::{Device, DeviceRing, Driver};
 use crate::sys::clock::Moment;
 use crate::trace::{LinkId, PeerId};
-use crate::traffic::Tally;
 use crate::traffic::lane::{
-    Bell, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward, Lane,
-    Trouble,
+    Bell, Credit, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward,
+    Lane, Trouble,
 };
 use crate::traffic::pump::{Borrowed, Pump};
+use crate::traffic::{Sink, Tally};
 
 /// A ring that a lane has on loan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,13 +38,15 @@ pub(super) struct Station {
 }
 
 /// One stream from a source to a sink.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Stream {
     pub(super) id: u16,
     /// Station and lane of its source.
     pub(super) source: (usize, usize),
     /// Station and lane of its sink.
     pub(super) sink: (usize, usize),
+    /// How many frames may be on their way.
+    pub(super) credit: Option<Credit>,
     /// Frames it is to have; known from the beginning, or when its time is up.
     pub(super) goal: Option<u64>,
 }
@@ -53,11 +56,19 @@ pub(super) struct Stream {
 pub(super) struct Group {
     pub(super) stations: Vec<Station>,
     pub(super) streams: Vec<Stream>,
+    /// What may be lost of each stream.
+    pub(super) excused: Vec<Excused>,
     /// A real back-end sends its frames on: it may have returned a buffer and still hold the frame that was in it.
     pub(super) through_others: bool,
 }
 
 impl Group {
+    /// Looks at the sink of a stream.
+    pub(super) fn with_sink(&self, stream: &Stream, look: impl FnOnce(&Sink) -> u64) -> u64 {
+        let side = self.stations[stream.sink.0].pump.borrow();
+        side.lanes[stream.sink.1].sink().map_or(0, look)
+    }
+
     /// The first trouble of a lane, if there is any.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.stations

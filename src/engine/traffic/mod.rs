@@ -1,7 +1,9 @@
 //! Deliveries that run on threads of their own while the script goes on: rings lent to pumps, brought home whenever a message
 //! is handled that may change them, and lent again.
 
+mod disturbed;
 mod group;
+mod marks;
 mod measure;
 mod rate;
 mod start;
@@ -54,6 +56,8 @@ struct Running {
     ends: Option<Moment>,
     windows: Windows,
     may_lose: bool,
+    /// Frames may be lost that the script has disturbed.
+    may_lose_disturbed: bool,
     /// A pump has something to say.
     noticed: bool,
     /// Everything was sent, and some of it has not come; since when no more of it has, and how many had by then.
@@ -74,6 +78,7 @@ pub(super) struct Traffic {
     /// What was said of it.
     pub(super) rated: Vec<Rated>,
     streams: u16,
+    disturbances: disturbed::Disturbances,
 }
 
 impl Traffic {
@@ -317,15 +322,19 @@ impl Run<'_> {
         let delivery = &mut self.traffic.deliveries[at];
         delivery.over = true;
         let (span, from, may_lose) = (delivery.span, delivery.from, delivery.may_lose);
+        let may_lose_disturbed = delivery.may_lose_disturbed;
         let groups = std::mem::take(&mut delivery.groups);
         let (negotiated, mut windows) = (std::mem::take(&mut delivery.negotiated), delivery.windows.take());
         let names = [delivery.name.clone(), delivery.baseline.clone()];
         let what = delivery.what.clone();
         let mut wrong = None;
         for ((index, group), negotiated) in groups.into_iter().enumerate().zip(negotiated) {
-            let tallies = self.dissolve(group);
-            let words: Vec<String> = tallies.iter().map(|(tally, ..)| in_words(tally)).collect();
-            let latency = tallies.iter().find_map(|(.., latency)| latency.clone());
+            let tallies = self.dissolve(group, negotiated.notified);
+            let words: Vec<String> = tallies
+                .iter()
+                .map(|counted| counted.in_words(may_lose_disturbed))
+                .collect();
+            let latency = tallies.iter().find_map(|counted| counted.latency.clone());
             let mut text = format!("{what}: {}", words.join("; "));
             if let Some(latency) = latency {
                 text.push_str(&format!("; {latency}"));
@@ -333,11 +342,11 @@ impl Run<'_> {
             text.push_str(&format!(" ({negotiated})"));
             let link = self.peers[from.0].link;
             self.record(Some(from), link, EventKind::Data { what: text });
-            let lost = tallies.into_iter().find(|(tally, ..)| !tally.is_clean());
-            if let Some((tally, missing, _)) = lost {
-                let only_lost = tally.faults() == tally.lost;
-                if !(may_lose && only_lost) {
-                    wrong.get_or_insert((tally, missing));
+            for counted in tallies.into_iter().filter(|counted| !counted.tally.is_clean()) {
+                let only_lost = counted.tally.faults() == counted.tally.lost;
+                let excused = may_lose || may_lose_disturbed && counted.inexcusable == 0;
+                if !(excused && only_lost) {
+                    wrong.get_or_insert((counted.tally, counted.missing, counted.inexcusable));
                 }
             }
             if let Some(name) = names.get(index).cloned().flatten() {
@@ -349,13 +358,20 @@ impl Run<'_> {
                 });
             }
         }
-        let Some((tally, missing)) = wrong else { return Ok(()) };
+        let Some((tally, missing, inexcusable)) = wrong else {
+            return Ok(());
+        };
         let mut diagnostic = Diagnostic::error("not everything arrived as it was sent")
             .at(span)
             .expected_actual("every frame once, in order and unchanged", tally.faults_in_words())
             .footer(format!("delivery  {what}"));
         if let Some(missing) = missing {
             diagnostic = diagnostic.footer(format!("missing   frame {missing} is the first"));
+        }
+        if may_lose_disturbed && inexcusable > 0 {
+            let text =
+                format!("undisturbed  {inexcusable} of the lost were not on their way while the script disturbed them");
+            diagnostic = diagnostic.footer(text);
         }
         for finding in tally.findings.iter().take(3) {
             diagnostic = diagnostic.footer(format!("found     {finding}"));
@@ -364,14 +380,14 @@ impl Run<'_> {
     }
 
     /// Ends the pumps and gives the rings back; what the sinks have counted.
-    fn dissolve(&mut self, group: Group) -> Vec<(Tally, Option<u64>, Option<String>)> {
-        let streams = group.streams;
+    fn dissolve(&mut self, group: Group, notified: bool) -> Vec<Counted> {
+        let (streams, excused) = (group.streams, group.excused);
         let mut sides = Vec::new();
         for station in group.stations {
             sides.push((station.pump.end(), station.loans));
         }
         let mut tallies = Vec::new();
-        for stream in &streams {
+        for (stream, excused) in streams.iter().zip(excused) {
             let sent = [(stream.id, stream.goal.unwrap_or_default())];
             let lane = sides[stream.sink.0].0.lanes.get(stream.sink.1);
             let Some(sink) = lane.and_then(|lane| lane.sink()) else {
@@ -379,9 +395,17 @@ impl Run<'_> {
             };
             let latency = sink.latency();
             let latency = (latency.count() > 0).then(|| latency.to_string());
-            let missing = sink.first_missing(&sent).map(|(_, seq)| seq);
-            tallies.push((sink.tally(&sent), missing, latency));
+            let (inexcusable, first) = disturbed::inexcusable(sink.missing_of(sent[0]), &excused);
+            tallies.push(Counted {
+                tally: sink.tally(&sent),
+                missing: first.or_else(|| sink.first_missing(&sent).map(|(_, seq)| seq)),
+                latency,
+                inexcusable,
+                disturbances: excused.len(),
+            });
         }
+        let frames = tallies.iter().map(|counted| counted.tally.frames).sum();
+        self.note_what_happened(&mut sides, notified, frames);
         for (side, loans) in sides {
             for (place, mut lane) in side.lanes.into_iter().enumerate() {
                 let mut keep = None;
@@ -408,6 +432,28 @@ impl Run<'_> {
             }
         }
         tallies
+    }
+}
+
+/// What came of a stream.
+struct Counted {
+    tally: Tally,
+    /// The first frame that is missing; one that must not be, if there is one.
+    missing: Option<u64>,
+    latency: Option<String>,
+    /// Frames lost that were not disturbed.
+    inexcusable: u64,
+    disturbances: usize,
+}
+
+impl Counted {
+    fn in_words(&self, tells_disturbances: bool) -> String {
+        let mut text = in_words(&self.tally);
+        if tells_disturbances {
+            let (count, not) = (self.disturbances, self.inexcusable);
+            text.push_str(&format!("; disturbed {count} times, {not} lost of what was not"));
+        }
+        text
     }
 }
 

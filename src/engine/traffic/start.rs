@@ -17,7 +17,8 @@ use crate::sys::cpu;
 use crate::trace::{LinkId, PeerId};
 use crate::traffic::fault::{Fault, Meddler};
 use crate::traffic::lane::{
-    Arena, BURST_MAX, Bell, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane, Pace,
+    Arena, BURST_MAX, Bell, Credit, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward,
+    Lane, Pace,
 };
 use crate::traffic::pcap::FILE_BYTES_MAX;
 use crate::traffic::pump::{Pump, PumpOptions, Side};
@@ -28,6 +29,8 @@ use std::sync::Arc;
 
 /// Frames moved at a time, where nothing else is said.
 const BURST: u64 = 32;
+/// Bytes of a receive buffer of a driver that merges them.
+const MERGED_BYTES: u32 = 2048;
 
 /// What a delivery carries, all of it evaluated.
 #[derive(Debug, Clone)]
@@ -40,9 +43,13 @@ struct Load {
     stamped: bool,
     sample: u64,
     pair: u16,
+    /// Pairs that carry streams of their own, from that one on.
+    pairs: u16,
     both_ways: bool,
     may_repeat: bool,
+    /// May be missing in the end, some way or other.
     may_lose: bool,
+    in_flight: Option<u64>,
     recording: Option<Arc<Recording>>,
 }
 
@@ -86,9 +93,9 @@ impl Parts {
     }
 }
 
-/// A fault by its name, for a frame of so many bytes.
-fn fault_of(name: FaultName, bytes: usize) -> Fault {
-    match name {
+/// A fault by its name, for a frame of so many bytes; none if it is no fault of a frame.
+fn fault_of(name: FaultName, bytes: usize) -> Option<Fault> {
+    Some(match name {
         FaultName::Drop => Fault::Drop,
         FaultName::Swap => Fault::Swap,
         FaultName::FlipBit => Fault::Flip(bytes - 1, 0),
@@ -103,7 +110,8 @@ fn fault_of(name: FaultName, bytes: usize) -> Fault {
         FaultName::StaleDescriptor => Fault::StaleDescriptor,
         FaultName::TooLong => Fault::TooLong,
         FaultName::Jump => Fault::Jump,
-    }
+        FaultName::WrongQueue => return None,
+    })
 }
 
 impl Run<'_> {
@@ -121,8 +129,11 @@ impl Run<'_> {
             || step.baseline.is_some()
             || step.bind.is_some()
             || step.may_lose
+            || step.may_lose_disturbed
+            || step.in_flight.is_some()
             || step.may_repeat
             || step.pcap.is_some()
+            || step.pairs.is_some()
     }
 
     /// Starts the pumps of a delivery.
@@ -171,6 +182,7 @@ impl Run<'_> {
             ends,
             windows,
             may_lose: step.may_lose,
+            may_lose_disturbed: step.may_lose_disturbed,
             noticed: true,
             short: None,
             wrong: None,
@@ -206,6 +218,10 @@ impl Run<'_> {
         let pair = number(step.pair.as_ref(), 0)?;
         let pair = u16::try_from(pair).ok().filter(|pair| *pair < PAIRS_MAX);
         let pair = pair.ok_or_else(|| Stop::script(Diagnostic::error("there is no such queue pair").at(span)))?;
+        let pairs = number(step.pairs.as_ref(), 1)?;
+        let pairs = u16::try_from(pairs).ok().filter(|pairs| *pairs <= PAIRS_MAX - pair);
+        let pairs =
+            pairs.ok_or_else(|| Stop::script(Diagnostic::error("there are not so many queue pairs").at(span)))?;
         let packets = match (&step.packets, &step.duration) {
             (None, Some(_)) => None,
             (packets, _) => Some(number(packets.as_ref(), 1)?),
@@ -224,9 +240,15 @@ impl Run<'_> {
             stamped: step.latency,
             sample: number(step.verify_one_of.as_ref(), 1)?,
             pair,
+            pairs,
             both_ways: step.both_ways,
             may_repeat: step.may_repeat,
-            may_lose: step.may_lose,
+            may_lose: step.may_lose || step.may_lose_disturbed,
+            in_flight: step
+                .in_flight
+                .as_ref()
+                .map(|n| eval_num(n, &self.bindings))
+                .transpose()?,
             recording,
         })
     }
@@ -267,24 +289,33 @@ impl Run<'_> {
 
     fn group(&mut self, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<Group> {
         let mut parts = Parts::default();
+        for pair in load.pair..load.pair + load.pairs {
+            let load = Load { pair, ..load.clone() };
+            self.streams(&mut parts, from, to, &load, span)?;
+        }
+        self.pumps(parts, load, span)
+    }
+
+    /// The streams of one queue pair.
+    fn streams(&mut self, parts: &mut Parts, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<()> {
         let parties = [from, to].map(|peer| self.peers[peer.0].spec.party);
         match parties {
             [Party::FrontEnd, Party::BackEnd] => {
-                self.front_to_back(&mut parts, from, to, load, span)?;
+                self.front_to_back(parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.back_to_front(&mut parts, to, from, load, span)?;
+                    self.back_to_front(parts, to, from, load, span)?;
                 }
             }
             [Party::BackEnd, Party::FrontEnd] => {
-                self.back_to_front(&mut parts, from, to, load, span)?;
+                self.back_to_front(parts, from, to, load, span)?;
                 if load.both_ways {
-                    self.front_to_back(&mut parts, to, from, load, span)?;
+                    self.front_to_back(parts, to, from, load, span)?;
                 }
             }
             [Party::FrontEnd, Party::FrontEnd] => {
-                self.through(&mut parts, from, to, load, span)?;
+                self.through(parts, from, to, load, span)?;
                 if load.both_ways && from != to {
-                    self.through(&mut parts, to, from, load, span)?;
+                    self.through(parts, to, from, load, span)?;
                 }
             }
             [Party::BackEnd, Party::BackEnd] => {
@@ -292,7 +323,7 @@ impl Run<'_> {
                 return Err(Stop::script(Diagnostic::error(message).at(span)));
             }
         }
-        self.pumps(parts, load, span)
+        Ok(())
     }
 
     fn pumps(&mut self, parts: Parts, load: &Load, span: Span) -> Result<Group> {
@@ -339,9 +370,11 @@ impl Run<'_> {
                 .map_err(|error| Stop::harness(format!("a pump cannot be started: {error}"), span))?;
             stations.push(Station { pump, loans });
         }
+        let excused = vec![Vec::new(); streams.len()];
         Ok(Group {
             stations,
             streams,
+            excused,
             through_others: parts.through_others,
         })
     }
@@ -386,7 +419,13 @@ impl Run<'_> {
         let sink = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit: None,
+            goal,
+        });
         Ok(())
     }
 
@@ -406,7 +445,13 @@ impl Run<'_> {
         let source = parts.add(BACK, Box::new(lane), vec![(owner, ring, 0)]);
         parts.rests = self.peers[back.0].spec.rests;
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit: None,
+            goal,
+        });
         Ok(())
     }
 
@@ -414,8 +459,19 @@ impl Run<'_> {
     fn through(&mut self, parts: &mut Parts, from: PeerId, to: PeerId, load: &Load, span: Span) -> Result<()> {
         let id = self.stream();
         let (out, back_in) = (load.pair * 2 + 1, load.pair * 2);
-        let source = self.source_lane(parts, from, out, id, load, span)?;
+        // the sink goes first: a back-end that finds no buffer throws away what it sends
         let sink = self.sink_lane(parts, to, back_in, id, load, span)?;
+        let source = self.source_lane(parts, from, out, id, load, span)?;
+        let credit = load.in_flight.map(Credit::new);
+        if let Some(credit) = &credit {
+            let lanes = &mut parts.sides[FRONT];
+            if let Some(sender) = lanes[source.1].lane.as_any().downcast_mut::<DriverSender<Driver>>() {
+                sender.keep_to(credit.clone());
+            }
+            if let Some(receiver) = lanes[sink.1].lane.as_any().downcast_mut::<DriverReceiver<Driver>>() {
+                receiver.give_credit(credit.clone(), id);
+            }
+        }
         let behind = |run: &Self, front: PeerId| {
             let link = run.peers[front.0].link?;
             let back = run.links[link.0].back;
@@ -427,19 +483,30 @@ impl Run<'_> {
                 (first, self.link_with(first, from)),
                 (second, self.link_with(second, to)),
             );
-            let ports = (self.device(first, out, span)?, self.device(second, back_in, span)?);
+            let fault = self.peers[first.0.0].spec.fault;
+            let crosses = fault.is_some_and(|(name, _)| name == FaultName::WrongQueue);
+            // pairs 0 and 1 change places, and so on
+            let into = if crosses { (load.pair ^ 1) * 2 } else { back_in };
+            let ports = (self.device(first, out, span)?, self.device(second, into, span)?);
             let mut lane = Forward::<Device>::new(ports.0, ports.1, load.burst);
-            if let Some((name, at)) = self.peers[first.0.0].spec.fault {
-                let fault = fault_of(name, load.sizes.of(at));
+            if let Some((name, at)) = fault
+                && let Some(fault) = fault_of(name, load.sizes.of(at))
+            {
                 lane = lane.meddling(Meddler::new(fault, at));
             }
-            parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, back_in, 1)]);
+            parts.add(BACK, Box::new(lane), vec![(first, out, 0), (second, into, 1)]);
             parts.rests = self.peers[first.0.0].spec.rests;
         } else {
             parts.through_others = true;
         }
         let goal = load.packets;
-        parts.streams.push(Stream { id, source, sink, goal });
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit,
+            goal,
+        });
         Ok(())
     }
 
@@ -452,7 +519,7 @@ impl Run<'_> {
         load: &Load,
         span: Span,
     ) -> Result<(usize, usize)> {
-        let port = self.driver(front, ring, load, span)?;
+        let port = self.driver(front, ring, stride(load.sizes.longest()), span)?;
         let source = self.source(id, load);
         let pace = Pace::new(load.packets, load.rate);
         let mut lane = DriverSender::<Driver>::new(port, source, pace, load.burst);
@@ -471,13 +538,19 @@ impl Run<'_> {
         load: &Load,
         span: Span,
     ) -> Result<(usize, usize)> {
+        // a driver that merges buffers has no need of long ones
+        let merges = self.negotiated(front, load).features & F_MRG_RXBUF != 0;
+        let needed = match (stride(load.sizes.longest()), merges) {
+            (longest, true) => longest.min(MERGED_BYTES),
+            (longest, false) => longest,
+        };
         let sink = self.sink(id, load);
         // what an earlier delivery sent to learn whether frames were lost may still be on the ring
         let mut sink = Some(sink.after(id));
         let mut lane: Option<Box<dyn Lane>> = None;
         if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
             let known = kept.as_any().downcast_mut::<DriverReceiver<Driver>>();
-            let known = known.filter(|lane| lane.port.arena.stride >= stride(load.sizes.longest()));
+            let known = known.filter(|lane| lane.port.arena.stride >= needed);
             if let (Some(receiver), Some(sink)) = (known, sink.take()) {
                 receiver.exchange(sink, load.burst, load.stamped);
                 self.refresh(front, ring, &mut receiver.port);
@@ -487,7 +560,7 @@ impl Run<'_> {
             }
         }
         if let (None, Some(sink)) = (&lane, sink) {
-            let port = self.driver(front, ring, load, span)?;
+            let port = self.driver(front, ring, needed, span)?;
             let mut receiver = DriverReceiver::<Driver>::new(port, sink, load.burst);
             if load.stamped {
                 receiver = receiver.stamped();
@@ -499,8 +572,7 @@ impl Run<'_> {
     }
 
     /// A driver's ring, fresh or as an earlier delivery left it.
-    fn driver(&mut self, front: PeerId, ring: u16, load: &Load, span: Span) -> Result<DriverPort<Driver>> {
-        let needed = stride(load.sizes.longest());
+    fn driver(&mut self, front: PeerId, ring: u16, needed: u32, span: Span) -> Result<DriverPort<Driver>> {
         if let Some(mut kept) = self.traffic.kept.remove(&(front, ring)) {
             let sender = kept.as_any().downcast_mut::<DriverSender<Driver>>();
             let fits = sender.as_ref().is_some_and(|lane| lane.port.arena.stride >= needed);
@@ -528,6 +600,9 @@ impl Run<'_> {
             let diagnostic = Diagnostic::error(error.to_string()).at(span);
             Stop::script(diagnostic.help("give the front-end more memory: `memory: {size: 16 MiB}`"))
         })?;
+        if ring.is_multiple_of(2) {
+            front.note_device_writes(base, u64::from(needed * count));
+        }
         let arena = Arena {
             base,
             stride: needed,

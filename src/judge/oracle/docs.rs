@@ -106,7 +106,8 @@ Some things cannot be seen at all:
 - a completion between the moment when GET_VRING_BASE is answered and the one when the answer is read: it looks as if it came
   before
 - in a packed ring, a used element where the driver has nothing available: it looks like a chain that came and went
-- with IN_ORDER, which chains came back: their used elements need not be written
+- with IN_ORDER, the chains of a batch other than its last one, which have no used element; and a return out of turn where it
+  cannot be told from a batch: in a split ring the element that names a later chain, once the index has gone past that chain
 - dirty bits that the front-end has taken: with a simulated front-end, which takes none, a page without its bit is a broken rule
   when the ring is stopped; with QEMU, whose migration takes them, bits are seen for as long as they are there, and
   `until_ring: {…, logged: N}` waits for those of so many pages (`frontend/qemu/migration` does, while QEMU is kept from going on)

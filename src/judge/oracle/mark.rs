@@ -37,6 +37,7 @@ marks! {
     RingFull "ring-full" "As many chains were available as the ring has slots.";
     ManyDescriptors "many-descriptors" "A chain had more than one descriptor.";
     IndirectUsed "indirect-used" "A chain had an indirect table.";
+    BatchReturned "batch-returned" "With IN_ORDER several chains were returned by the last of them alone.";
     OutOfOrder "out-of-order" "A chain was returned before one that was made available earlier.";
     EventIdxUsed "event-idx-used" "EVENT_IDX was negotiated and one side set the index for which it waits.";
     KicksSuppressed "kicks-suppressed" "A chain was made available that the device wanted no kick for.";
@@ -47,5 +48,8 @@ marks! {
     DisabledWaiting "disabled-waiting" "A chain was available on a ring that was started and disabled.";
     MemoryReplaced "memory-replaced" "The memory table changed while a ring was started.";
     PagesLogged "pages-logged" "Pages that were written were found marked in the dirty log.";
+    FramesMerged "frames-merged" "In a delivery with a load of its own a frame arrived in several receive buffers.";
+    FramesNotified "frames-notified" "In such a delivery one side signalled the other more than once.";
+    FramesPolled "frames-polled" "In such a delivery a hundred frames and more arrived for each signal.";
     LostTrack "lost-track" "More passed between two looks than the ring shows: some chains were not judged.";
 }

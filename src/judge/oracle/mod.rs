@@ -135,6 +135,11 @@ impl Oracle {
         self.links.get(&link.0)?.seen(ring)
     }
 
+    /// Something that happened in rings which nobody else can see: told by whoever moved the frames.
+    pub fn told(&mut self, mark: Mark) {
+        self.marks.insert(mark);
+    }
+
     /// Whether there is a ring to look at, so that looks from time to time are worth it.
     pub fn is_watching(&self) -> bool {
         self.links.values().any(Watch::is_watching)
@@ -224,8 +229,8 @@ struct Ground<'a> {
     mem: &'a dyn GuestAccess,
     event_idx: bool,
     indirect: bool,
-    /// Used elements are written, and say which chain came back.
-    has_names: bool,
+    /// Chains come back in the order in which they were made available, and one element may stand for several.
+    in_order: bool,
     /// The last look was so short a time ago that no index can have come round.
     is_fresh: bool,
     /// Writes have been logged since before the last look.

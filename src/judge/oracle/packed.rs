@@ -78,6 +78,11 @@ impl Place {
         }
     }
 
+    fn ahead(mut self, slots: u16, size: u16) -> Self {
+        self.advance(slots, size);
+        self
+    }
+
     fn is_available(self, flags: u16) -> bool {
         (flags & AVAIL != 0) == self.wrap && (flags & USED != 0) != self.wrap
     }
@@ -107,6 +112,8 @@ pub(super) struct Packed {
     slots: u32,
     offered: BTreeSet<u16>,
     count: u64,
+    /// With IN_ORDER: slots of the last batch that the device has passed over.
+    passed_over: Vec<Place>,
     /// Something passed unseen: it is not known any more where the ring stands.
     is_lost: bool,
 }
@@ -134,6 +141,7 @@ impl Packed {
             slots: 0,
             offered: BTreeSet::new(),
             count: 0,
+            passed_over: Vec::new(),
             // chains in between were taken by an earlier back-end
             is_lost: avail != used || avail.at >= layout.size,
         })
@@ -149,7 +157,7 @@ impl Packed {
         if self.is_lost {
             return Ok(());
         }
-        if !ground.is_fresh || !ground.has_names {
+        if !ground.is_fresh {
             let mem = ground.mem;
             let moved =
                 self.avail.is_available(self.flags(mem, self.avail)?) || self.used.is_used(self.flags(mem, self.used)?);
@@ -220,6 +228,10 @@ impl Packed {
     fn take_used(&mut self, ground: &Ground, sink: &mut Sink) -> Result<(), MemoryError> {
         let (mem, size) = (ground.mem, self.layout.size);
         for _ in 0..size {
+            if self.look_at_passed_over(mem, sink)? {
+                self.lose_track(sink);
+                return Ok(());
+            }
             let flags = self.flags(mem, self.used)?;
             if !self.used.is_used(flags) {
                 // filled again before anybody saw who had come back there; where nothing is out, these flags are of the lap before
@@ -228,13 +240,19 @@ impl Packed {
                 }
                 break;
             }
+            self.passed_over.clear();
             let at = self.layout.slot(self.used.at);
             let (length, id) = (mem.read_u32(at + 8)?, mem.read_u16(at + 12)?);
             let Some(held) = self.out.remove(&id) else {
                 return self.take_stranger(ground, sink, id, length);
             };
+            let first = self.used;
+            let before = match ground.in_order {
+                true => self.return_before(held.order, ground, sink),
+                false => 0,
+            };
             // without WRITE the length is no length (virtio 1.3, 2.8.5): DPDK leaves there what the driver wrote
-            let told = self.flags(mem, self.used)? & DESC_F_WRITE != 0 || held.chain.writable > 0;
+            let told = mem.load_u16(at + 14, Ordering::Acquire)? & DESC_F_WRITE != 0 || held.chain.writable > 0;
             let length = if told { length } else { 0 };
             sink.mark(Mark::ChainReturned);
             sink.mark(Mark::LengthJudged);
@@ -254,12 +272,62 @@ impl Packed {
                 let written = held.chain.written(u64::from(length));
                 written.for_each(|(at, bytes)| sink.wrote(at, bytes, false));
             }
-            self.slots = self.slots.saturating_sub(u32::from(held.chain.slots));
-            if self.used.advance(held.chain.slots, size) {
-                sink.mark(Mark::RingWrapped);
+            self.pass(held.chain.slots, sink);
+            if before > 0 {
+                let slots = 1..before + u32::from(held.chain.slots);
+                self.passed_over = slots.map(|ahead| first.ahead(ahead as u16, size)).collect();
             }
         }
         Ok(())
+    }
+
+    /// With IN_ORDER: what was made available before a chain that came back has come back with it, and all of it was written.
+    /// Gives the slots that it takes.
+    fn return_before(&mut self, order: u64, ground: &Ground, sink: &mut Sink) -> u32 {
+        let earlier = self.out.iter().filter(|(_, other)| other.order < order);
+        let mut ids: Vec<(u64, u16)> = earlier.map(|(id, other)| (other.order, *id)).collect();
+        ids.sort_unstable();
+        let mut slots = 0;
+        for (_, id) in ids {
+            let Some(held) = self.out.remove(&id) else { continue };
+            sink.mark(Mark::ChainReturned);
+            sink.mark(Mark::BatchReturned);
+            sink.see(&Sight::Returned {
+                id: u32::from(id),
+                length: held.chain.writable as u32,
+                size: u16::MAX,
+                standing: Standing::Out,
+                chain: Some(&held.chain),
+                disabled: held.disabled && ground.disabled,
+                receives: ground.receives,
+            });
+            if held.logged {
+                let written = held.chain.written(held.chain.writable);
+                written.for_each(|(at, bytes)| sink.wrote(at, bytes, false));
+            }
+            self.pass(held.chain.slots, sink);
+            slots += u32::from(held.chain.slots);
+        }
+        slots
+    }
+
+    fn pass(&mut self, slots: u16, sink: &mut Sink) {
+        self.slots = self.slots.saturating_sub(u32::from(slots));
+        if self.used.advance(slots, self.layout.size) {
+            sink.mark(Mark::RingWrapped);
+        }
+    }
+
+    /// True if the device has used a slot that it had passed over: what looked like a batch was one chain out of turn.
+    fn look_at_passed_over(&self, mem: &dyn GuestAccess, sink: &mut Sink) -> Result<bool, MemoryError> {
+        for place in &self.passed_over {
+            if place.is_used(self.flags(mem, *place)?) {
+                let id = mem.read_u16(self.layout.slot(place.at) + 12)?;
+                sink.see(&Sight::Overtaken { id: u32::from(id) });
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A chain came back that the device is not known to have. Either it was made available after the last look, or never.

@@ -126,6 +126,11 @@ pub enum Sight<'a> {
         /// The ring is a receive ring of a network device.
         receives: bool,
     },
+    /// With IN_ORDER, a chain came back, and one that was made available before it did not.
+    Overtaken {
+        /// Its name.
+        id: u32,
+    },
     /// A page was written and has no bit in the dirty log.
     Unlogged {
         /// A guest address in the page, or of the log where it stands for the used ring.

@@ -114,6 +114,21 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
+        id: "used-in-order",
+        party: Bound::Back,
+        section: "2.7.9, 2.8.8",
+        requirements: &["VU-RING-06"],
+        text: "With IN_ORDER, chains are returned in the order in which they were made available.",
+        trace: Trace::Moment,
+        check: |sight| match *sight {
+            Sight::Overtaken { id } => Finding::new(
+                "the chains that were made available first, or the last of several of them",
+                format!("chain {id} is returned, out of turn"),
+            ),
+            _ => None,
+        },
+    },
+    Rule {
         id: "wrote-outside-memory",
         party: Bound::Back,
         section: "",

@@ -34,6 +34,25 @@ struct Held {
     disabled: bool,
 }
 
+/// A chain that came back.
+#[derive(Debug, Clone, Copy)]
+struct Element {
+    id: u32,
+    length: u32,
+    /// There is a used element at its place.
+    is_written: bool,
+}
+
+impl Element {
+    fn of((id, length): (u32, u32)) -> Self {
+        Self {
+            id,
+            length,
+            is_written: true,
+        }
+    }
+}
+
 /// A split ring.
 #[derive(Debug)]
 pub(super) struct Split {
@@ -141,7 +160,7 @@ impl Split {
             self.lose_track(avail, used, sink);
             return Ok(());
         }
-        if offered > size || returned > size || !ground.has_names {
+        if offered > size || returned > size {
             sink.mark(Mark::LostTrack);
             self.lose_track(avail, used, sink);
             return Ok(());
@@ -167,6 +186,20 @@ impl Split {
         if offered > 0 && avail.wrapping_sub(used) == size {
             sink.mark(Mark::RingFull);
         }
+        let elements: Vec<Element> = match ground.in_order {
+            false => elements.into_iter().map(Element::of).collect(),
+            true => match self.unfold(&heads, &elements) {
+                Ok(elements) => elements,
+                Err(overtaken) => {
+                    match overtaken {
+                        Some(id) => sink.see(&Sight::Overtaken { id }),
+                        None => sink.mark(Mark::LostTrack),
+                    }
+                    self.lose_track(avail, used, sink);
+                    return Ok(());
+                }
+            },
+        };
         self.take_in(ground, sink, &heads, &elements);
         (self.avail, self.used) = (avail, used);
         self.read_chains(ground, sink, used)
@@ -303,9 +336,50 @@ impl Split {
         (0..count).map(element).collect()
     }
 
+    /// With IN_ORDER: the chains that some elements return, in order. An error is the chain that is named before its turn; or
+    /// nothing, if it is not known whose turn it is.
+    fn unfold(&self, heads: &[Option<u16>], elements: &[(u32, u32)]) -> Result<Vec<Element>, Option<u32>> {
+        let mut turns: Vec<Option<u16>> = vec![None; elements.len()];
+        let known = self.out.iter().map(|(head, held)| (held.index, Some(*head)));
+        let fresh = (0..).zip(heads).map(|(i, head)| (self.avail.wrapping_add(i), *head));
+        for (index, head) in known.chain(fresh) {
+            if let Some(turn) = turns.get_mut(usize::from(index.wrapping_sub(self.used))) {
+                *turn = head;
+            }
+        }
+        let mut all = Vec::with_capacity(elements.len());
+        while let Some((id, length)) = elements.get(all.len()) {
+            let rest = &turns[all.len()..];
+            let is_it = |turn: &Option<u16>| turn.is_some_and(|head| u32::from(head) == *id);
+            let Some(before) = rest.iter().position(is_it) else {
+                let certain = rest.iter().all(Option::is_some);
+                return Err(certain.then_some(*id));
+            };
+            if rest[..before].contains(&None) {
+                return Err(None);
+            }
+            for (nth, head) in rest[..before].iter().flatten().enumerate() {
+                let chain = self.out.get(head).and_then(|held| held.chain.as_ref());
+                all.push(Element {
+                    id: u32::from(*head),
+                    // all of it was written
+                    length: chain.map_or(0, |chain| chain.writable as u32),
+                    // the element of the batch stands where its first chain's would
+                    is_written: nth == 0,
+                });
+            }
+            all.push(Element {
+                id: *id,
+                length: *length,
+                is_written: before == 0,
+            });
+        }
+        Ok(all)
+    }
+
     /// Takes in what was made available and what was returned since the last look. Their order is not known, only that the
     /// two alternate for each chain.
-    fn take_in(&mut self, ground: &Ground, sink: &mut Sink, heads: &[Option<u16>], elements: &[(u32, u32)]) {
+    fn take_in(&mut self, ground: &Ground, sink: &mut Sink, heads: &[Option<u16>], elements: &[Element]) {
         let size = self.layout.size;
         let mut offers: BTreeMap<u16, (u32, u16)> = BTreeMap::new();
         for (i, head) in heads.iter().enumerate() {
@@ -337,9 +411,12 @@ impl Split {
         if u32::from(self.used) + elements.len() as u32 > u32::from(u16::MAX) {
             sink.mark(Mark::IndexWrapped);
         }
-        for (i, (id, length)) in elements.iter().enumerate() {
-            self.give_back(ground, sink, *id, *length, &mut offers);
-            if let Some(log) = ground.used_log {
+        for (i, element) in elements.iter().enumerate() {
+            if !element.is_written {
+                sink.mark(Mark::BatchReturned);
+            }
+            self.give_back(ground, sink, element.id, element.length, &mut offers);
+            if let Some(log) = ground.used_log.filter(|_| element.is_written) {
                 let slot = self.layout.used_slot(self.used.wrapping_add(i as u16)) - self.layout.used;
                 sink.wrote(log.saturating_add(slot), 8, true);
                 sink.wrote(log.saturating_add(2), 2, true);

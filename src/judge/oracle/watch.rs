@@ -356,7 +356,7 @@ impl Watch {
         let ground = Ground {
             event_idx: ring.event_idx,
             indirect: ring.indirect,
-            has_names: !ring.in_order,
+            in_order: ring.in_order,
             ..ring.settled.ground(&self.memory, self.terms, index)
         };
         let there = match &mut ring.kind {
@@ -399,7 +399,7 @@ impl Settled {
             mem,
             event_idx: false,
             indirect: false,
-            has_names: true,
+            in_order: false,
             is_fresh: true,
             is_logged: self.is_logged,
             used_log: self.used_log,
@@ -537,7 +537,7 @@ impl Ring {
         let ground = Ground {
             event_idx: self.event_idx,
             indirect: self.indirect,
-            has_names: !self.in_order,
+            in_order: self.in_order,
             is_fresh: terms.is_paced || age_ns < round * 1_000_000_000 / CHAINS_A_SECOND,
             ..self.settled.ground(memory, terms, index)
         };

@@ -4,7 +4,7 @@ use super::error::QemuError;
 use super::exchange::{Chain, DriverReport, FeatureChoice, RingPlace, Used};
 use super::pci::{self, PciDevice};
 use super::qtest::{Batch, QtestClient};
-use super::ring::{self, GuestBytes, SplitRing};
+use super::ring::{self, GuestBytes, Ring};
 
 /// Registers of the common configuration (virtio 1.x, 4.1.4.3).
 mod common {
@@ -30,10 +30,10 @@ const FEATURES_OK: u8 = 0x08;
 
 pub(super) const F_EVENT_IDX: u64 = 1 << 29;
 pub(super) const F_VERSION_1: u64 = 1 << 32;
-pub(super) const F_RING_PACKED: u64 = 1 << 34;
-/// RING_PACKED, SR_IOV, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, RING_RESET: this driver honours none of them. ACCESS_PLATFORM asks nothing
+const F_RING_PACKED: u64 = 1 << 34;
+/// IN_ORDER, SR_IOV, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, RING_RESET: this driver honours none of them. ACCESS_PLATFORM asks nothing
 /// of it: it never switches an IOMMU on, so that the device's addresses are the guest's.
-const UNSUPPORTED: u64 = F_RING_PACKED | 1 << 37 | 1 << 38 | 1 << 39 | 1 << 40;
+const UNSUPPORTED: u64 = 1 << 35 | 1 << 37 | 1 << 38 | 1 << 39 | 1 << 40;
 
 /// Rings and buffers live here: above the firmware's and legacy holes, below the least memory that can be configured.
 const ARENA: std::ops::Range<u64> = 16 << 20..64 << 20;
@@ -58,7 +58,7 @@ impl GuestBytes for QtestClient {
 /// A ring and the address that kicks it.
 #[derive(Debug)]
 struct Kickable {
-    ring: SplitRing,
+    ring: Ring,
     notify: u64,
 }
 
@@ -178,7 +178,7 @@ impl VirtioPci {
             let notify = self.notify_address(index, answers.number(notify)?)?;
             place_ring(&mut batch, at, place);
             placed.push(Kickable {
-                ring: SplitRing::new(place, self.has(F_EVENT_IDX)),
+                ring: Ring::new(place, self.has(F_RING_PACKED), self.has(F_EVENT_IDX)),
                 notify,
             });
         }
@@ -241,7 +241,6 @@ impl VirtioPci {
         chain: &Chain,
         notify: bool,
     ) -> Result<u16, QemuError> {
-        self.check_split()?;
         let head = self.kickable(ring)?.ring.submit(client, chain)?;
         if notify {
             self.notify(client, ring)?;
@@ -251,7 +250,6 @@ impl VirtioPci {
 
     /// What the device has used on a ring.
     pub(super) fn poll(&mut self, client: &mut QtestClient, ring: u16) -> Result<Vec<Used>, QemuError> {
-        self.check_split()?;
         self.kickable(ring)?.ring.poll(client)
     }
 
@@ -297,7 +295,7 @@ impl VirtioPci {
         self.rings.len() as u16
     }
 
-    pub(super) fn ring(&mut self, ring: u16) -> Result<&SplitRing, QemuError> {
+    pub(super) fn ring(&mut self, ring: u16) -> Result<&Ring, QemuError> {
         Ok(&self.kickable(ring)?.ring)
     }
 
@@ -318,16 +316,6 @@ impl VirtioPci {
         self.rings
             .get_mut(usize::from(ring))
             .ok_or(QemuError::NoRing { ring, rings })
-    }
-
-    fn check_split(&self) -> Result<(), QemuError> {
-        if self.has(F_RING_PACKED) {
-            return Err(QemuError::DriverState {
-                command: "ring access",
-                needs: "split rings, packed were negotiated",
-            });
-        }
-        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ pub struct CommandId(pub u64);
 /// Which of the offered device features the driver acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeatureChoice {
-    /// Everything offered that this driver honours (not packed rings and the like).
+    /// Everything offered that this driver honours.
     All,
     /// The offered bits that are also in the mask; VERSION_1 is added, as a modern device needs it.
     Mask(u64),

@@ -20,6 +20,7 @@ mod error;
 mod exchange;
 mod lines;
 mod mailbox;
+mod packed_ring;
 mod pci;
 mod qmp;
 mod qtest;

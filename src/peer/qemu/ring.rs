@@ -1,9 +1,11 @@
-//! The driver's side of a split ring (virtio 1.x, 2.7) over guest memory that is reached by messages, not by a mapping.
+//! The driver's side of a ring over guest memory that is reached by messages, not by a mapping: of a split ring (virtio 1.x, 2.7)
+//! here, of a packed one beside it.
 
 use std::collections::BTreeMap;
 
 use super::error::QemuError;
 use super::exchange::{Chain, RingPlace, Used};
+use super::packed_ring::PackedRing;
 
 /// Guest memory as the driver sees it.
 pub(super) trait GuestBytes {
@@ -45,26 +47,132 @@ fn buffers(used: u64, size: u16) -> u64 {
     (used + 6 + 8 * u64::from(size)).next_multiple_of(PAGE)
 }
 
+/// The buffer memory of one descriptor.
+pub(super) fn buffer_at(place: RingPlace, descriptor: u16) -> u64 {
+    buffers(place.used, place.size) + u64::from(descriptor) * u64::from(BUFFER_BYTES)
+}
+
 /// One descriptor of a chain that is being built.
-struct Piece {
-    bytes: Vec<u8>,
-    len: u32,
-    flags: u16,
+pub(super) struct Piece {
+    pub(super) bytes: Vec<u8>,
+    pub(super) len: u32,
+    pub(super) flags: u16,
+}
+
+impl Piece {
+    pub(super) fn is_writable(&self) -> bool {
+        self.flags & DESC_WRITE != 0
+    }
 }
 
 /// A chain that the device has.
 #[derive(Debug)]
-struct Outstanding {
-    descriptors: Vec<u16>,
+pub(super) struct Outstanding {
+    pub(super) descriptors: Vec<u16>,
     /// Address and size of each writable descriptor.
-    writable: Vec<(u64, u32)>,
+    pub(super) writable: Vec<(u64, u32)>,
+}
+
+impl Outstanding {
+    /// What the device has written to a chain that came back.
+    pub(super) fn read_back(
+        self,
+        memory: &mut impl GuestBytes,
+        ring: u16,
+        head: u16,
+        len: u32,
+    ) -> Result<Used, QemuError> {
+        let room: u64 = self.writable.iter().map(|&(_, len)| u64::from(len)).sum();
+        let last = self.writable.last();
+        let last = last.map(|&(address, len)| address + u64::from(len) - 1);
+        if u64::from(len) > room {
+            let what = format!("chain {head} came back with {len} bytes written, it has room for {room}");
+            return Err(QemuError::RingBroken { ring, what });
+        }
+        let mut written = vec![0; len as usize];
+        let mut rest = written.as_mut_slice();
+        for (address, size) in self.writable {
+            let (part, after) = rest.split_at_mut(rest.len().min(size as usize));
+            if !part.is_empty() {
+                memory.read(address, part)?;
+            }
+            rest = after;
+        }
+        Ok(Used {
+            head,
+            len,
+            written,
+            last,
+        })
+    }
+}
+
+/// A ring of the kind that was negotiated.
+#[derive(Debug)]
+pub(super) enum Ring {
+    Split(SplitRing),
+    Packed(PackedRing),
+}
+
+impl Ring {
+    /// A ring whose memory is all zeros.
+    pub(super) fn new(place: RingPlace, packed: bool, event_idx: bool) -> Self {
+        match packed {
+            false => Self::Split(SplitRing::new(place, event_idx)),
+            true => Self::Packed(PackedRing::new(place, event_idx)),
+        }
+    }
+
+    pub(super) fn place(&self) -> RingPlace {
+        match self {
+            Self::Split(ring) => ring.place(),
+            Self::Packed(ring) => ring.place(),
+        }
+    }
+
+    pub(super) fn free(&self) -> usize {
+        match self {
+            Self::Split(ring) => ring.free(),
+            Self::Packed(ring) => ring.free(),
+        }
+    }
+
+    /// Chains that the device has not used yet.
+    pub(super) fn outstanding(&self) -> usize {
+        match self {
+            Self::Split(ring) => ring.outstanding(),
+            Self::Packed(ring) => ring.outstanding(),
+        }
+    }
+
+    /// Makes a chain available; its name is returned. The kick is the caller's.
+    pub(super) fn submit(&mut self, memory: &mut impl GuestBytes, chain: &Chain) -> Result<u16, QemuError> {
+        match self {
+            Self::Split(ring) => ring.submit(memory, chain),
+            Self::Packed(ring) => ring.submit(memory, chain),
+        }
+    }
+
+    /// Takes everything that the device has used since the last call.
+    pub(super) fn poll(&mut self, memory: &mut impl GuestBytes) -> Result<Vec<Used>, QemuError> {
+        match self {
+            Self::Split(ring) => ring.poll(memory),
+            Self::Packed(ring) => ring.poll(memory),
+        }
+    }
+}
+
+/// How many descriptors a chain takes.
+pub(super) fn descriptors(chain: &Chain) -> usize {
+    let readable = chain.readable.iter().map(Vec::len);
+    let lens = readable.chain(chain.writable.iter().map(|&len| len as usize));
+    lens.map(|len| len.div_ceil(BUFFER_BYTES as usize)).sum()
 }
 
 /// A split ring.
 #[derive(Debug)]
 pub(super) struct SplitRing {
     place: RingPlace,
-    buffers: u64,
     event_idx: bool,
     free: Vec<u16>,
     outstanding: BTreeMap<u16, Outstanding>,
@@ -77,7 +185,6 @@ impl SplitRing {
     pub(super) fn new(place: RingPlace, event_idx: bool) -> Self {
         Self {
             place,
-            buffers: buffers(place.used, place.size),
             event_idx,
             // Popped from the end: descriptor 0 first.
             free: (0..place.size).rev().collect(),
@@ -100,19 +207,9 @@ impl SplitRing {
         self.outstanding.len()
     }
 
-    /// How many descriptors a chain takes.
-    pub(super) fn descriptors(chain: &Chain) -> usize {
-        let lens = chain
-            .readable
-            .iter()
-            .map(Vec::len)
-            .chain(chain.writable.iter().map(|&len| len as usize));
-        lens.map(|len| len.div_ceil(BUFFER_BYTES as usize)).sum()
-    }
-
     /// Makes a chain available; its head is returned. The kick is the caller's.
     pub(super) fn submit(&mut self, memory: &mut impl GuestBytes, chain: &Chain) -> Result<u16, QemuError> {
-        let needed = Self::descriptors(chain);
+        let needed = descriptors(chain);
         if needed == 0 {
             return Err(QemuError::Config {
                 what: format!("an empty chain for ring {}", self.place.ring),
@@ -125,12 +222,8 @@ impl SplitRing {
                 needed,
             });
         }
-        let descriptors: Vec<u16> = self
-            .free
-            .split_off(self.free.len() - needed)
-            .into_iter()
-            .rev()
-            .collect();
+        let taken = self.free.split_off(self.free.len() - needed);
+        let descriptors: Vec<u16> = taken.into_iter().rev().collect();
         let head = descriptors[0];
 
         let mut writes = Vec::new();
@@ -143,7 +236,7 @@ impl SplitRing {
             desc.extend_from_slice(&piece.len.to_le_bytes());
             desc.extend_from_slice(&flags.to_le_bytes());
             desc.extend_from_slice(&next.copied().unwrap_or(0).to_le_bytes());
-            if piece.flags & DESC_WRITE != 0 {
+            if piece.is_writable() {
                 writable.push((address, piece.len));
             }
             if !piece.bytes.is_empty() {
@@ -199,35 +292,11 @@ impl SplitRing {
         };
         self.used_index = self.used_index.wrapping_add(1);
         self.free.extend(chain.descriptors.iter().rev());
-        let room: u64 = chain.writable.iter().map(|&(_, len)| u64::from(len)).sum();
-        let last = chain
-            .writable
-            .last()
-            .map(|&(address, len)| address + u64::from(len) - 1);
-        if u64::from(len) > room {
-            return Err(self.broken(format!(
-                "chain {id} came back with {len} bytes written, it has room for {room}"
-            )));
-        }
-        let mut written = vec![0; len as usize];
-        let mut rest = written.as_mut_slice();
-        for (address, size) in chain.writable {
-            let (part, after) = rest.split_at_mut(rest.len().min(size as usize));
-            if !part.is_empty() {
-                memory.read(address, part)?;
-            }
-            rest = after;
-        }
-        Ok(Used {
-            head,
-            len,
-            written,
-            last,
-        })
+        chain.read_back(memory, self.place.ring, head, len)
     }
 
     fn buffer(&self, descriptor: u16) -> u64 {
-        self.buffers + u64::from(descriptor) * u64::from(BUFFER_BYTES)
+        buffer_at(self.place, descriptor)
     }
 
     fn broken(&self, what: String) -> QemuError {
@@ -239,7 +308,7 @@ impl SplitRing {
 }
 
 /// A chain cut into descriptors: readable ones first, as the specification wants it.
-fn pieces(chain: &Chain) -> Vec<Piece> {
+pub(super) fn pieces(chain: &Chain) -> Vec<Piece> {
     let readable = chain
         .readable
         .iter()
@@ -263,31 +332,41 @@ fn pieces(chain: &Chain) -> Vec<Piece> {
         .collect()
 }
 
+/// Memory of a test.
+#[cfg(test)]
+pub(super) struct Flat(Vec<u8>);
+
+#[cfg(test)]
+impl Flat {
+    pub(super) fn of(bytes: u64) -> Self {
+        Self(vec![0; bytes as usize])
+    }
+
+    pub(super) fn u16(&self, gpa: u64) -> u16 {
+        u16::from_le_bytes([self.0[gpa as usize], self.0[gpa as usize + 1]])
+    }
+}
+
+#[cfg(test)]
+impl GuestBytes for Flat {
+    fn read(&mut self, gpa: u64, buffer: &mut [u8]) -> Result<(), QemuError> {
+        buffer.copy_from_slice(&self.0[gpa as usize..][..buffer.len()]);
+        Ok(())
+    }
+
+    fn write_in_order(&mut self, writes: &[(u64, Vec<u8>)]) -> Result<(), QemuError> {
+        for (gpa, bytes) in writes {
+            self.0[*gpa as usize..][..bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Flat(Vec<u8>);
-
-    impl GuestBytes for Flat {
-        fn read(&mut self, gpa: u64, buffer: &mut [u8]) -> Result<(), QemuError> {
-            buffer.copy_from_slice(&self.0[gpa as usize..][..buffer.len()]);
-            Ok(())
-        }
-
-        fn write_in_order(&mut self, writes: &[(u64, Vec<u8>)]) -> Result<(), QemuError> {
-            for (gpa, bytes) in writes {
-                self.0[*gpa as usize..][..bytes.len()].copy_from_slice(bytes);
-            }
-            Ok(())
-        }
-    }
-
     impl Flat {
-        fn u16(&self, gpa: u64) -> u16 {
-            u16::from_le_bytes([self.0[gpa as usize], self.0[gpa as usize + 1]])
-        }
-
         /// The device's part: uses chain `head`, having written `len` bytes.
         fn use_chain(&mut self, place: RingPlace, head: u32, len: u32) {
             let index = self.u16(place.used + 2);
@@ -303,7 +382,7 @@ mod tests {
 
     fn ring() -> (Flat, SplitRing) {
         let (place, end) = lay_out(0, 4, 0);
-        (Flat(vec![0; end as usize]), SplitRing::new(place, true))
+        (Flat::of(end), SplitRing::new(place, true))
     }
 
     /// Broken: long segments lose their tail, or the device finds writable descriptors before readable ones.

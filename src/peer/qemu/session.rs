@@ -265,7 +265,7 @@ impl Session {
     }
 
     fn submit(&mut self, ring: u16, chain: &Chain, notify: bool, results: &mut Results) -> Result<u16, QemuError> {
-        let needed = super::ring::SplitRing::descriptors(chain);
+        let needed = super::ring::descriptors(chain);
         let short = self.with_driver("a ring command", |driver, _| Ok(driver.ring(ring)?.free() < needed))?;
         if short {
             // Transmitted chains are taken back only when their descriptors are needed.

@@ -15,17 +15,29 @@ pub struct Ticket {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct Entry<'m> {
     ticket: Ticket,
-    first: u32,
-    readable: u32,
-    end: u32,
+    buffers: Buffers<'m>,
+}
+
+/// What a chain consists of; nearly always it is one buffer.
+#[derive(Debug, Clone, Copy)]
+enum Buffers<'m> {
+    Readable(Place<'m>),
+    Writable(Place<'m>),
+    /// These of the list, of which the writable ones come last.
+    Several {
+        first: u32,
+        readable: u32,
+        end: u32,
+    },
 }
 
 /// A burst of chains.
 #[derive(Debug, Clone, Default)]
 pub struct Chains<'m> {
-    entries: Vec<Entry>,
+    entries: Vec<Entry<'m>>,
+    /// The buffers of those that have several.
     places: Vec<Place<'m>>,
 }
 
@@ -51,10 +63,17 @@ impl<'m> Chains<'m> {
     #[must_use]
     pub fn emptied<'n>(mut self) -> Chains<'n> {
         self.clear();
-        let none = |_| unreachable!("the list is empty");
         Chains {
-            entries: self.entries,
-            places: self.places.into_iter().map(none).collect(),
+            entries: self
+                .entries
+                .into_iter()
+                .map(|_| unreachable!("the list is empty"))
+                .collect(),
+            places: self
+                .places
+                .into_iter()
+                .map(|_| unreachable!("the list is empty"))
+                .collect(),
         }
     }
 
@@ -84,12 +103,22 @@ impl<'m> Chains<'m> {
     }
 
     #[inline(always)]
-    fn view(&self, entry: &Entry) -> TakenChain<'_, 'm> {
-        let (first, readable, end) = (entry.first as usize, entry.readable as usize, entry.end as usize);
+    fn view<'c>(&'c self, entry: &'c Entry<'m>) -> TakenChain<'c, 'm> {
+        let (readable, writable): (&[_], &[_]) = match &entry.buffers {
+            Buffers::Readable(place) => (std::slice::from_ref(place), &[]),
+            Buffers::Writable(place) => (&[], std::slice::from_ref(place)),
+            Buffers::Several { first, readable, end } => {
+                let (first, readable, end) = (*first as usize, *readable as usize, *end as usize);
+                (
+                    self.places.get(first..readable).unwrap_or_default(),
+                    self.places.get(readable..end).unwrap_or_default(),
+                )
+            }
+        };
         TakenChain {
             ticket: entry.ticket,
-            readable: self.places.get(first..readable).unwrap_or_default(),
-            writable: self.places.get(readable..end).unwrap_or_default(),
+            readable,
+            writable,
         }
     }
 
@@ -107,14 +136,11 @@ impl<'m> Chains<'m> {
         } else {
             place.prefetch_read();
         }
-        let first = self.places.len() as u32;
-        self.places.push(place);
-        self.entries.push(Entry {
-            ticket,
-            first,
-            readable: first + u32::from(!writable),
-            end: first + 1,
-        });
+        let buffers = match writable {
+            false => Buffers::Readable(place),
+            true => Buffers::Writable(place),
+        };
+        self.entries.push(Entry { ticket, buffers });
     }
 }
 
@@ -170,9 +196,11 @@ impl Walk {
     pub(super) fn end(self, ticket: Ticket, into: &mut Chains<'_>) {
         into.entries.push(Entry {
             ticket,
-            first: self.first as u32,
-            readable: (self.first + self.readable) as u32,
-            end: into.places.len() as u32,
+            buffers: Buffers::Several {
+                first: self.first as u32,
+                readable: (self.first + self.readable) as u32,
+                end: into.places.len() as u32,
+            },
         });
     }
 

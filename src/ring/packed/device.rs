@@ -136,7 +136,7 @@ impl PackedDevice {
         self.push_batch(mem, id, descriptors, len, 1)
     }
 
-    /// With IN_ORDER: returns so many chains, of so many descriptors in all, by the last of them alone (2.8.12).
+    /// With IN_ORDER: returns so many chains, of so many descriptors in all, by the last of them alone (2.8.8).
     pub fn push_batch(
         &mut self,
         mem: &dyn GuestAccess,

@@ -24,7 +24,7 @@ pub const EVENT_DISABLE: u16 = 1;
 pub const EVENT_DESC: u16 = 2;
 
 /// A place in the ring, with the wrap counter that holds there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Position {
     /// The descriptor.
     pub at: u16,

@@ -133,6 +133,10 @@ pub struct Deliver {
     /// Queue pair; default 0.
     #[serde(default)]
     pub pair: Option<At<Num>>,
+    /// How many queue pairs, from that one on, carry frames at once, each a stream of its own and as many as are said; default 1.
+    /// This gives the delivery a load of its own, as `for` does.
+    #[serde(default)]
+    pub pairs: Option<At<Num>>,
     /// As long as this instead of a number of packets. This and the following give the delivery a load of its own: simulated
     /// peers move its frames on threads of their own, as fast as they can, and each frame is verified.
     #[serde(default, rename = "for")]
@@ -167,6 +171,14 @@ pub struct Deliver {
     /// Frames may be lost on the way (a ring that is disabled may throw them away), and are counted.
     #[serde(default)]
     pub may_lose: bool,
+    /// Frames may be lost that were on their way while the script had a ring disabled or stopped, or no back-end; all others have
+    /// to arrive.
+    #[serde(default)]
+    pub may_lose_disturbed: bool,
+    /// From a front-end through a back-end: frames on their way at the same time, at most, for a back-end that throws away what it
+    /// has no buffer for. Default: as many as the rings hold.
+    #[serde(default)]
+    pub in_flight: Option<At<Num>>,
     /// Frames may come again: a back-end that was killed with some in hand cannot know what became of them. They are counted.
     #[serde(default)]
     pub may_repeat: bool,
@@ -373,6 +385,31 @@ pub enum DiesAt {
     Cleared,
     /// All is recorded, and the driver has not been called.
     Uncalled,
+}
+
+/// `migration`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MigrationStep {
+    /// The simulated front-end.
+    pub peer: At<String>,
+    /// What is done.
+    pub action: At<MigrationAction>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// A step of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MigrationAction {
+    /// SET_LOG_BASE, SET_FEATURES with LOG_ALL, SET_VRING_ADDR with the log flag; then a first copy.
+    Begin,
+    /// What the log says was written is copied again.
+    Copy,
+    /// Once more, with the rings stopped; the copy has to be what memory is.
+    End,
 }
 
 /// `config`.

@@ -230,6 +230,9 @@ pub enum Step {
     Echo(Echo),
     /// Looks into the image file of a block back-end's process.
     Image(Image),
+    /// Copies what the device writes in guest memory while it does (receive buffers of deliveries with a load of their own, used rings),
+    /// by the dirty log.
+    Migration(MigrationStep),
     /// A simulated back-end will die with requests in hand, as if it were killed. The next connection is to a new one with the
     /// same disk.
     Dies(DiesStep),

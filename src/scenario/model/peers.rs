@@ -175,6 +175,8 @@ pub enum FaultName {
     TooLong,
     /// The used index goes on by 16,384 more than were returned; on a packed ring so many elements are marked used again.
     Jump,
+    /// Every frame: those of queue pairs 0 and 1 change places.
+    WrongQueue,
 }
 
 /// A choice of feature bits by name. `only` is the exact set; otherwise `with` is added to and `without` taken from the default.

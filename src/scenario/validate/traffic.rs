@@ -16,6 +16,7 @@ impl<'a> Cx<'a> {
         self.actor(&step.from, "deliver", None, Kinds::Started);
         self.actor(&step.to, "deliver", None, Kinds::Started);
         self.within("burst", step.burst.as_ref(), 1, 256);
+        self.within("in_flight", step.in_flight.as_ref(), 1, u64::from(u16::MAX));
         if let (Some(packets), Some(time)) = (&step.packets, &step.duration) {
             let error =
                 Diagnostic::error("a delivery has a number of `packets`, or goes on `for` a time").at(time.span);

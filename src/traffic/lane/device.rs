@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
-use super::{discard, hand_over};
+use super::{discard, hand_over, hand_over_place};
 use crate::memory::{DirtyLog, Reach};
 use crate::ring::burst::{Chains, DeviceRing, Layout, TakenChain, Ticket};
 use crate::ring::{PackedLayout, SplitLayout};
@@ -163,6 +163,19 @@ impl Writer {
     }
 }
 
+/// Writes the header of a packet in one buffer. What stands there already is not written: its cache line stays with both.
+#[inline]
+fn write_header(buffer: Place<'_>) {
+    /// num_buffers is 1, behind two bytes that are zero.
+    const ONE_BUFFER: u32 = 1 << 16;
+    if buffer.get_u64(0) != Some(0) {
+        buffer.set_u64(0, 0);
+    }
+    if buffer.get_u32(8) != Some(ONE_BUFFER) {
+        buffer.set_u32(8, ONE_BUFFER);
+    }
+}
+
 /// A sink at the device's side of a transmit ring.
 #[derive(Debug)]
 pub struct DeviceReceiver<R> {
@@ -206,11 +219,16 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
         let now = if self.stamps { now } else { 0 };
         let mut wrong = None;
         for chain in chains.iter() {
-            let bytes = gather(&chain, &mut self.scratch.0[..]);
-            let handed = if port.enabled {
-                hand_over(&mut self.sink, &self.scratch.0[..bytes], now)
-            } else {
-                discard(&mut self.sink, &self.scratch.0[..bytes])
+            let handed = match chain.readable {
+                [packet] if port.enabled => hand_over_place(&mut self.sink, *packet, &mut self.scratch, now),
+                _ => {
+                    let bytes = gather(&chain, &mut self.scratch.0[..]);
+                    let packet = &self.scratch.0[..bytes];
+                    match port.enabled {
+                        true => hand_over(&mut self.sink, packet, now),
+                        false => discard(&mut self.sink, packet),
+                    }
+                }
             };
             port.ring.give(chain.ticket, 0);
             if let (Err(trouble), None) = (handed, &wrong) {
@@ -270,6 +288,8 @@ pub struct DeviceSender<R> {
     stamps: bool,
     /// The driver merges buffers (VIRTIO_NET_F_MRG_RXBUF): a frame may take several.
     merges: bool,
+    /// Buffers looked at in one step where they are merged: more than a burst if a frame needs them.
+    buffers: usize,
     chains: Chains<'static>,
     writer: Writer,
     scratch: Scratch,
@@ -286,6 +306,7 @@ impl<R: DeviceRing> DeviceSender<R> {
             burst: burst.clamp(1, BURST_MAX),
             stamps: false,
             merges: false,
+            buffers: burst.clamp(1, BURST_MAX),
             chains: Chains::new(),
             writer: Writer::default(),
             scratch: Scratch::new(),
@@ -327,7 +348,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         if allowed == 0 {
             return Ok(0);
         }
-        let wanted = if self.merges { self.burst } else { allowed };
+        let wanted = if self.merges { self.buffers } else { allowed };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
         let stamp = if self.stamps { now.max(1) } else { 0 };
@@ -341,12 +362,25 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
                 if !self.merges || taken == usize::from(port.ring.size()) {
                     let seq = self.source.made();
                     wrong = Some(Trouble::NoRoom { seq, bytes, room });
+                } else if used == 0 && taken == self.buffers {
+                    self.buffers = (2 * self.buffers).min(usize::from(port.ring.size()));
                 }
                 break;
             }
-            self.source.fill(&mut self.scratch.0[NET_HEADER_BYTES..], stamp);
-            let Some(count) = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]) else {
-                break;
+            let count = match chains.get(used).map(|chain| (chain.ticket, chain.writable)) {
+                Some((ticket, [buffer])) if buffer.len() >= bytes => {
+                    write_header(*buffer);
+                    let scratch = &mut self.scratch.0[NET_HEADER_BYTES..];
+                    self.source.fill_place(*buffer, NET_HEADER_BYTES, stamp, scratch);
+                    self.writer.given().push((ticket, bytes as u32));
+                    1
+                }
+                _ => {
+                    self.source.fill(&mut self.scratch.0[NET_HEADER_BYTES..], stamp);
+                    let written = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]);
+                    let Some(count) = written else { break };
+                    count
+                }
             };
             if let Some(dirty) = &port.dirty {
                 mark(dirty, &chains, used, count)?;

@@ -4,10 +4,13 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble, hand_over};
+use super::credit::Credit;
+use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
+use super::{hand_over, hand_over_place};
 use crate::memory::Reach;
 use crate::ring::Buffer;
 use crate::ring::burst::{Done, DriverRing};
+use crate::traffic::frame::FRAME_BYTES_MIN;
 use crate::traffic::sink::Sink;
 use crate::traffic::source::Source;
 
@@ -82,6 +85,7 @@ pub struct DriverSender<R> {
     done: Vec<Done>,
     scratch: Scratch,
     returned: u64,
+    credit: Option<Credit>,
 }
 
 impl<R: DriverRing> DriverSender<R> {
@@ -105,7 +109,13 @@ impl<R: DriverRing> DriverSender<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             returned: 0,
+            credit: None,
         }
+    }
+
+    /// Sends no more than this allows.
+    pub fn keep_to(&mut self, credit: Credit) {
+        self.credit = Some(credit);
     }
 
     /// Stamps each frame with the time at which its burst was made.
@@ -142,6 +152,20 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.stop(self.source.made());
     }
 
+    /// Asks for the line of the frame that is written a burst later: who has read it still has it.
+    #[inline]
+    fn ask_ahead(&self, count: usize) {
+        if let Some(index) = self.free.get(count)
+            && let Some(place) = self
+                .port
+                .reach
+                .place(self.port.arena.at(*index), self.port.arena.stride)
+            && let Some(frame) = place.part(NET_HEADER_BYTES, FRAME_BYTES_MIN.min(place.len() - NET_HEADER_BYTES))
+        {
+            frame.prefetch_write();
+        }
+    }
+
     fn reap(&mut self) -> Result<usize, Trouble> {
         let reaped = self.port.ring.reap(&mut self.done)?;
         self.free.extend(self.done[..reaped].iter().map(|done| done.token));
@@ -159,7 +183,10 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         if self.free.len() < self.burst || self.pace.is_done(made) {
             moved += self.reap()?;
         }
-        let allowed = self.pace.allows(made, self.burst, now);
+        let mut allowed = self.pace.allows(made, self.burst, now);
+        if let Some(credit) = &self.credit {
+            allowed = allowed.min(credit.left(made));
+        }
         let count = allowed.min(self.free.len()).min(usize::from(self.port.ring.free()));
         if count == 0 {
             self.port.settle()?;
@@ -168,17 +195,18 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         let stamp = if self.stamps { now.max(1) } else { 0 };
         for _ in 0..count {
             let Some(index) = self.free.pop_front() else { break };
+            self.ask_ahead(count);
             let address = self.port.arena.at(index);
             let seq = self.source.made();
-            let length = self.source.fill(&mut self.scratch.0[..], stamp);
-            let bytes = (NET_HEADER_BYTES + length) as u32;
+            let bytes = (NET_HEADER_BYTES + self.source.next_len()) as u32;
             let place = self.port.reach.place(address, bytes);
             let Some(place) = place.filter(|_| bytes <= self.port.arena.stride) else {
                 let room = self.port.arena.stride as usize;
                 let bytes = bytes as usize;
                 return Err(Trouble::NoRoom { seq, bytes, room });
             };
-            place.copy_in(NET_HEADER_BYTES, &self.scratch.0[..length]);
+            let scratch = &mut self.scratch.0[..];
+            self.source.fill_place(place, NET_HEADER_BYTES, stamp, scratch);
             self.port.ring.add(index, Buffer::readable(address, bytes))?;
         }
         self.port.publish()?;
@@ -235,6 +263,9 @@ pub struct DriverReceiver<R> {
     scratch: Scratch,
     /// Bytes in the scratch and buffers still to come of a packet that takes several.
     part: (usize, u16),
+    /// Whoever waits for what arrives on this stream.
+    credit: Option<(Credit, u16)>,
+    merged: u64,
 }
 
 impl<R: DriverRing> DriverReceiver<R> {
@@ -251,7 +282,14 @@ impl<R: DriverRing> DriverReceiver<R> {
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             part: (0, 0),
+            credit: None,
+            merged: 0,
         }
+    }
+
+    /// Tells how far this stream has arrived.
+    pub fn give_credit(&mut self, credit: Credit, stream: u16) {
+        self.credit = Some((credit, stream));
     }
 
     /// Reads the time each frame took from its stamp.
@@ -264,6 +302,8 @@ impl<R: DriverRing> DriverReceiver<R> {
     /// Verifies other streams from now on.
     pub fn exchange(&mut self, sink: Sink, burst: usize, stamps: bool) {
         (self.sink, self.burst, self.stamps) = (sink, burst.clamp(1, BURST_MAX), stamps);
+        self.credit = None;
+        self.merged = 0;
     }
 
     fn post(&mut self) -> Result<bool, Trouble> {
@@ -288,6 +328,12 @@ impl<R: DriverRing> DriverReceiver<R> {
     fn arrived(&mut self, done: Done, now: u64) -> Result<(), Trouble> {
         let (had, left) = self.part;
         let length = done.len.min(self.port.arena.stride) as usize;
+        if self.part == (0, 0)
+            && let Some(packet) = self.port.reach.place(self.port.arena.at(done.token), length as u32)
+            && matches!(packet.get_u16(NUM_BUFFERS_AT), Some(0 | 1))
+        {
+            return hand_over_place(&mut self.sink, packet, &mut self.scratch, now);
+        }
         let take = length.min(self.scratch.0.len() - had);
         let address = self.port.arena.at(done.token);
         if let Some(place) = self.port.reach.place(address, take as u32) {
@@ -302,6 +348,7 @@ impl<R: DriverRing> DriverReceiver<R> {
             self.part = (bytes, left);
             return Ok(());
         }
+        self.merged += u64::from(had > 0);
         self.part = (0, 0);
         hand_over(&mut self.sink, &self.scratch.0[..bytes], now)
     }
@@ -353,6 +400,9 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
         }
         self.done = done;
         let reaped = reaped?;
+        if let Some((credit, stream)) = &self.credit {
+            credit.arrived(self.sink.next_of(*stream));
+        }
         if reaped > 0 || self.port.owes_kick || !self.free.is_empty() {
             self.post()?;
         }
@@ -374,6 +424,7 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
     fn progress(&self) -> Progress {
         Progress {
             received: self.sink.frames(),
+            merged: self.merged,
             done: true,
             ..Progress::default()
         }

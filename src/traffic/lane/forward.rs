@@ -17,6 +17,8 @@ pub struct Forward<R> {
     /// The receive ring, while it runs.
     pub to: Option<DevicePort<R>>,
     burst: usize,
+    /// Receive buffers looked at in one step: more than a burst if a packet needs them.
+    buffers: usize,
     out: Chains<'static>,
     back: Chains<'static>,
     writer: Writer,
@@ -33,6 +35,7 @@ impl<R: DeviceRing> Forward<R> {
             from,
             to,
             burst: burst.clamp(1, BURST_MAX),
+            buffers: burst.clamp(1, BURST_MAX),
             out: Chains::new(),
             back: Chains::new(),
             writer: Writer::default(),
@@ -67,7 +70,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
             return Ok(0);
         }
         let mut back = std::mem::take(&mut self.back).emptied();
-        let room = to.ring.take(&to.reach, &mut back, self.burst)?;
+        let room = to.ring.take(&to.reach, &mut back, self.buffers)?;
         let (mut sent, mut used) = (0, 0);
         for chain in out.iter() {
             let mut bytes = gather(&chain, &mut self.scratch.0[..]);
@@ -106,6 +109,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
             }
             from.ring.give(chain.ticket, 0);
             sent += 1;
+        }
+        if sent == 0 && room == self.buffers {
+            self.buffers = (2 * self.buffers).min(usize::from(to.ring.size()));
         }
         if sent < taken {
             from.ring.put_back(&out, taken - sent)?;

@@ -3,6 +3,7 @@
 //! A lane has no thread and no patience: [`Lane::step`] does what can be done now and says how much that was. Rings may be
 //! taken from a lane and given to it between two steps, while messages are handled that change them.
 
+mod credit;
 mod device;
 mod direct;
 mod driver;
@@ -12,7 +13,9 @@ mod pace;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use credit::Credit;
 pub use device::{DevicePort, DeviceReceiver, DeviceSender, Dirty};
 pub use direct::DirectSender;
 pub use driver::{Arena, DriverPort, DriverReceiver, DriverSender};
@@ -24,6 +27,7 @@ use super::sink::{Finding, Sink};
 use crate::memory::MemoryError;
 use crate::ring::RingError;
 use crate::sys::fd::{FdType, fd_type, is_nonblocking, signal_event, signal_event_now};
+use crate::sys::shared::Place;
 
 /// Bytes of virtio_net_hdr with VERSION_1 or MRG_RXBUF.
 pub const NET_HEADER_BYTES: usize = 12;
@@ -114,6 +118,8 @@ pub struct Progress {
     pub forwarded: u64,
     /// Frames that are its source's and have not come back yet, as buffers.
     pub outstanding: u64,
+    /// Frames that its sink has taken from several buffers each.
+    pub merged: u64,
     /// Its source has no more to send.
     pub done: bool,
 }
@@ -127,6 +133,7 @@ impl Progress {
             received: self.received + other.received,
             forwarded: self.forwarded + other.forwarded,
             outstanding: self.outstanding + other.outstanding,
+            merged: self.merged + other.merged,
             done: self.done && other.done,
         }
     }
@@ -138,6 +145,8 @@ pub struct Bell {
     fd: Option<Arc<OwnedFd>>,
     /// It can be written without looking first.
     is_ours: bool,
+    /// How often it was signalled.
+    rung: Arc<AtomicU64>,
 }
 
 impl Bell {
@@ -147,7 +156,11 @@ impl Bell {
         let is_ours = fd
             .as_ref()
             .is_some_and(|fd| fd_type(fd.as_fd()) == FdType::Eventfd && is_nonblocking(fd.as_fd()));
-        Self { fd, is_ours }
+        Self {
+            fd,
+            is_ours,
+            rung: Arc::default(),
+        }
     }
 
     /// Whether it is the very same eventfd.
@@ -160,8 +173,15 @@ impl Bell {
         }
     }
 
+    /// How often it was signalled through this, or a copy of it.
+    #[must_use]
+    pub fn rung(&self) -> u64 {
+        self.rung.load(Ordering::Relaxed)
+    }
+
     fn ring(&self) -> Result<(), Trouble> {
         let Some(fd) = &self.fd else { return Ok(()) };
+        self.rung.fetch_add(1, Ordering::Relaxed);
         let rung = if self.is_ours {
             signal_event_now(fd.as_fd())
         } else {
@@ -198,6 +218,16 @@ fn discard(sink: &mut Sink, packet: &[u8]) -> Result<(), Trouble> {
 #[inline]
 fn hand_over(sink: &mut Sink, packet: &[u8], now: u64) -> Result<(), Trouble> {
     sink.take(packet.get(NET_HEADER_BYTES..).unwrap_or_default(), now);
+    match sink.alarm() {
+        None => Ok(()),
+        Some(finding) => Err(Trouble::Frame(finding)),
+    }
+}
+
+/// The same for a packet in one buffer, where it is.
+#[inline]
+fn hand_over_place(sink: &mut Sink, packet: Place<'_>, scratch: &mut Scratch, now: u64) -> Result<(), Trouble> {
+    sink.take_place(packet, NET_HEADER_BYTES, now, &mut scratch.0[..]);
     match sink.alarm() {
         None => Ok(()),
         Some(finding) => Err(Trouble::Frame(finding)),

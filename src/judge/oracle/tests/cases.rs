@@ -1,7 +1,7 @@
 //! One made-up violation for each rule, in a split ring and, where the rule is seen there too, in a packed one; and for each
 //! mark a session in which it happens.
 
-use super::rig::{DATA, EVENT_IDX, FEATURES, I, INDIRECT, LAYOUT, LOG_ALL, N, PACKED, Rig, SIZE, TABLE, W};
+use super::rig::{DATA, EVENT_IDX, FEATURES, I, IN_ORDER, INDIRECT, LAYOUT, LOG_ALL, N, PACKED, Rig, SIZE, TABLE, W};
 use crate::judge::oracle::{Mark, Terms};
 
 /// Outside of guest memory.
@@ -74,6 +74,31 @@ pub(super) const CASES: &[(&str, Case)] = &[
         let mut rig = Rig::packed();
         rig.offer_packed(0, &[(DATA, 100, 0), (DATA, 100, W)]);
         rig.give_packed(0, 101, 2);
+        rig
+    }),
+    ("used-in-order", || {
+        let mut rig = Rig::started(FEATURES & !LOG_ALL | IN_ORDER, true);
+        rig.offer_seen(0);
+        rig.offer_seen(1);
+        rig.give(1, 0);
+        rig.look();
+        rig
+    }),
+    // a batch, and then one of its chains again
+    ("used-in-order", || {
+        let mut rig = Rig::started(FEATURES & !LOG_ALL | IN_ORDER, true);
+        (0..3).for_each(|head| rig.offer_seen(head));
+        rig.give_batch(1, 0, 2);
+        rig.give(0, 0);
+        rig.look();
+        rig
+    }),
+    ("used-in-order", || {
+        let mut rig = Rig::started(FEATURES & !LOG_ALL | PACKED | IN_ORDER, true);
+        rig.offer_packed(3, &[(DATA, 1, 0)]);
+        rig.offer_packed(4, &[(DATA, 1, 0)]);
+        rig.give_packed(4, 0, 1);
+        rig.give_packed(3, 0, 1);
         rig
     }),
     ("wrote-outside-memory", || {
@@ -338,6 +363,12 @@ fn with_two_returned() -> Rig {
     rig
 }
 
+fn told(mark: Mark) -> Rig {
+    let mut rig = Rig::split();
+    rig.oracle.told(mark);
+    rig
+}
+
 /// So many chains go round, and each is seen.
 fn go_round(rig: &mut Rig, chains: u32) {
     for i in 0..chains {
@@ -389,6 +420,27 @@ pub(super) const MARKS: &[(Mark, Case)] = &[
         rig.give_packed(0, 0, 8);
         rig
     }),
+    (Mark::BatchReturned, || {
+        let mut rig = Rig::started(FEATURES & !LOG_ALL | IN_ORDER, true);
+        for _ in 0..3 {
+            (0..4).for_each(|head| rig.offer_seen(head));
+            rig.give_batch(3, 0, 4);
+            rig.look();
+        }
+        rig
+    }),
+    (Mark::BatchReturned, || {
+        let mut rig = Rig::started(FEATURES & !LOG_ALL | PACKED | IN_ORDER, true);
+        for _ in 0..5 {
+            rig.offer_packed(3, &[(DATA, 1, 0), (DATA, 4, W)]);
+            rig.offer_packed(4, &[(DATA, 1, W)]);
+            rig.give_packed(4, 1, 3);
+        }
+        rig
+    }),
+    (Mark::FramesMerged, || told(Mark::FramesMerged)),
+    (Mark::FramesNotified, || told(Mark::FramesNotified)),
+    (Mark::FramesPolled, || told(Mark::FramesPolled)),
     (Mark::ManyDescriptors, || {
         let mut rig = Rig::packed();
         rig.offer_packed(0, &[(DATA, 1, 0), (DATA, 1, W)]);

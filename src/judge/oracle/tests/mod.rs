@@ -243,7 +243,7 @@ fn in_order_chains_are_counted() {
     let mut rig = Rig::started(FEATURES & !LOG_ALL | 1 << 35, true);
     rig.offer_seen(0);
     rig.offer_seen(1);
-    rig.put_u16(LAYOUT.used_idx(), 2);
+    rig.give_batch(1, 0, 2);
     rig.look();
     assert_eq!(rig.broken(), Vec::<&str>::new());
     rig.put_u16(LAYOUT.used_idx(), 3);

@@ -36,6 +36,7 @@ pub(super) const LOG_ALL: u64 = 1 << 26;
 pub(super) const EVENT_IDX: u64 = 1 << 29;
 pub(super) const INDIRECT: u64 = 1 << 28;
 pub(super) const PACKED: u64 = 1 << 34;
+pub(super) const IN_ORDER: u64 = 1 << 35;
 
 pub(super) struct Rig {
     pub(super) memory: GuestMemory,
@@ -96,7 +97,7 @@ impl Rig {
             front SET_OWNER
             front SET_FEATURES value={features:#x}
             front SET_MEM_TABLE regions=[{{guest_address=0x0 size=0x100000 user_address=0x7f0000000000 mmap_offset=0x0}}] fds=[memfd:0x100000]",
-            FEATURES | EVENT_IDX | PACKED | 1 << 35,
+            FEATURES | EVENT_IDX | PACKED | IN_ORDER,
         ));
     }
 
@@ -231,12 +232,17 @@ impl Rig {
 
     /// Returns a chain on the split ring.
     pub(super) fn give(&self, id: u32, length: u32) {
+        self.give_batch(id, length, 1);
+    }
+
+    /// The same of so many chains, by the last of them.
+    pub(super) fn give_batch(&self, id: u32, length: u32, chains: u16) {
         let index = self.get_u16(LAYOUT.used_idx());
         let mut raw = [0; 8];
         raw[..4].copy_from_slice(&id.to_le_bytes());
         raw[4..].copy_from_slice(&length.to_le_bytes());
         self.memory.write(LAYOUT.used_slot(index), &raw).unwrap();
-        self.put_u16(LAYOUT.used_idx(), index.wrapping_add(1));
+        self.put_u16(LAYOUT.used_idx(), index.wrapping_add(chains));
     }
 
     /// Makes a chain available on the packed ring: address, bytes and flags of each descriptor.

@@ -131,6 +131,7 @@ impl SimFront {
                 base: None,
                 lent: None,
                 pending: std::collections::BTreeMap::new(),
+                tables: std::collections::BTreeMap::new(),
             });
         }
         self.config.queues = self.config.queues.max(index + 1);
@@ -173,6 +174,7 @@ impl SimFront {
         let at = index as usize;
         self.rings[at].driver = driver;
         self.rings[at].pending.clear();
+        self.rings[at].tables.clear();
         self.config.ring_size = announced.size;
         if let Some(ring) = self.announced_ring(index) {
             ring.ready = true;

@@ -10,7 +10,9 @@ use crate::peer::device::net::{F_MRG_RXBUF, HEADER_BYTES, NetBuffer};
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::peer::sim::Output;
 use crate::peer::sim::wanted::Status;
+use crate::ring::split::Descriptor;
 use crate::ring::{Buffer, Layout, Used};
+use crate::wire::features::INDIRECT_DESC;
 use crate::wire::{Channel, Dialect, Message, ProtocolFeature, VringState, id, spec};
 
 /// VIRTIO_F_VERSION_1.
@@ -199,7 +201,11 @@ impl SimFront {
     }
 
     fn complete(&mut self, ring: u16, used: Used) -> Result<(), FrontError> {
-        let pending = self.rings[usize::from(ring)].pending.remove(&used.head.0);
+        let state = &mut self.rings[usize::from(ring)];
+        let pending = state.pending.remove(&used.head.0);
+        if let Some((pool, table)) = state.tables.remove(&used.head.0) {
+            self.release(pool, |p| p.free(table))?;
+        }
         match pending {
             None => {}
             Some(Pending::Transmit { pool, buffer }) => self.release(pool, |p| buffer.release(p))?,
@@ -251,6 +257,17 @@ impl SimFront {
         let told: Vec<Buffer> = chain.iter().map(as_told).collect();
         if self.rings[usize::from(ring)].lent.is_some() {
             return Err(FrontError::Lent(ring));
+        }
+        // a table is written at one address and told by another behind an IOMMU, where there is none
+        let indirect = chain.len() > 1 && self.features & INDIRECT_DESC != 0 && !self.has_iommu();
+        if indirect {
+            let bytes = (Descriptor::BYTES * chain.len()) as u32;
+            let (pool, table) = self.in_pool(|_, pool| pool.alloc(bytes))?;
+            let state = &mut self.rings[usize::from(ring)];
+            let head = state.driver.add_indirect(&self.memory, &told, table)?;
+            state.tables.insert(head.0, (pool, table));
+            state.pending.insert(head.0, pending);
+            return Ok(());
         }
         let state = &mut self.rings[usize::from(ring)];
         let head = state.driver.add(&self.memory, &told)?;

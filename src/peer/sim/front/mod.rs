@@ -6,6 +6,7 @@ mod ask;
 mod channel;
 mod data;
 mod loan;
+mod migrate;
 mod pci;
 mod setup;
 
@@ -117,6 +118,9 @@ pub enum FrontError {
     /// A system call.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// Writes cannot be logged, or are not.
+    #[error("nothing logs what is written: the back-end offers no LOG_ALL with LOG_SHMFD, or was not told to")]
+    NoLog,
     /// It has no inflight area to hand out.
     #[error("the back-end has handed out no inflight area")]
     NoInflight,
@@ -218,6 +222,8 @@ struct FrontRing {
     /// Somebody else moves frames over it, and this is what the device has used.
     lent: Option<u32>,
     pending: BTreeMap<u16, Pending>,
+    /// Indirect tables of those, each with the pool that it is of.
+    tables: BTreeMap<u16, (u64, u64)>,
 }
 
 /// A simulated front-end.
@@ -255,6 +261,9 @@ pub struct SimFront {
     master: Option<pci::Master>,
     /// It plays a recording: what that has said of its rings so far.
     announced: Option<Vec<again::Announced>>,
+    /// What only the device writes, by guest address and bytes.
+    device_writes: Vec<(u64, u64)>,
+    migration: Option<migrate::Migration>,
     /// The inflight area that a back-end handed out.
     inflight: Option<(OwnedFd, crate::wire::Inflight)>,
     outputs: VecDeque<Output>,
@@ -322,6 +331,7 @@ impl SimFront {
                 base: None,
                 lent: None,
                 pending: BTreeMap::new(),
+                tables: BTreeMap::new(),
             });
         }
         let mut pools = vec![(MEMORY_BASE, BufferPool::new(next, base + own - next))];
@@ -355,6 +365,8 @@ impl SimFront {
             serial: 0,
             last_base: None,
             announced: None,
+            device_writes: Vec::new(),
+            migration: None,
             inflight: None,
             outputs: VecDeque::new(),
         })

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::migrate::ADDRESS_LOGS;
 use super::pci::MasterTask;
 use super::{Asker, F_EVENT_IDX, F_PROTOCOL_FEATURES, FrontError, MEMORY_BASE, SimFront};
 use crate::memory::{FrontRegion, RegionLayout};
@@ -50,6 +51,8 @@ pub(super) enum Task {
     /// Asks for an inflight area, unless there is one.
     GetInflight,
     SetInflight,
+    /// A fresh dirty log.
+    LogBase,
     AddRegion(u64),
     RemoveRegion(u64),
     RingNum(u16),
@@ -251,6 +254,7 @@ impl SimFront {
                 };
                 self.request(request::SET_MEM_TABLE, table.into(), fds?);
             }
+            Task::LogBase => self.send_log()?,
             Task::GetInflight if self.inflight.is_some() => {}
             Task::GetInflight => {
                 let area = self.wanted_inflight();
@@ -317,7 +321,7 @@ impl SimFront {
                 };
                 let address = VringAddr {
                     index: u32::from(ring),
-                    flags: 0,
+                    flags: if self.is_logged() { ADDRESS_LOGS } else { 0 },
                     descriptor: place(descriptor)?,
                     used: place(used)?,
                     available: place(available)?,
@@ -437,6 +441,8 @@ impl SimFront {
                 request: sent.to_string(),
                 status: *status,
             }),
+            // what it carries is nowhere said
+            (request::SET_LOG_BASE, _) => Ok(()),
             _ => Err(wrong()),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::Reach;
+use crate::ring::packed::{DESC_F_AVAIL, DESC_F_USED};
 use crate::ring::packed::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE};
 use crate::ring::packed::{Position, base, positions, wants_event};
 use crate::ring::split::{Descriptor, device::indirect_count};
@@ -14,6 +15,20 @@ use super::super::publish::{Shared, consume, publish, published_then_wish, wish_
 use super::super::{Chains, DeviceRing, RingOptions, Ticket};
 use super::{Parts, flags_of, id_of, word};
 
+/// What was given and not shown yet.
+#[derive(Debug, Default)]
+struct Given {
+    /// Of the first, what is written last: the driver cannot see past it.
+    first: u64,
+    /// Where the next is written: with none given, where the driver looks.
+    at: Position,
+    chains: u16,
+    descriptors: u32,
+    /// With IN_ORDER, those of a burst whose first chains have no length: the last of them stands for all, in the place of
+    /// the first.
+    held: Vec<Ticket>,
+}
+
 /// The device's side of a packed ring.
 #[derive(Debug)]
 pub struct PackedDevice {
@@ -21,8 +36,11 @@ pub struct PackedDevice {
     options: RingOptions,
     avail: Position,
     used: Position,
-    staged: Vec<(Ticket, u32)>,
+    given: Given,
     taken: u16,
+    /// The last burst was a whole one, so that more descriptors are likely to be available. To ask for the lines of others
+    /// would take them away from the driver that is about to write them.
+    behind: bool,
     /// Descriptors used since the question of a call was last answered; none after a start.
     moved: Option<u32>,
     error: Option<RingError>,
@@ -42,8 +60,12 @@ impl PackedDevice {
             options,
             avail,
             used,
-            staged: Vec::with_capacity(usize::from(layout.size)),
+            given: Given {
+                at: used,
+                ..Given::default()
+            },
             taken: 0,
+            behind: false,
             moved: None,
             error: None,
         })
@@ -55,27 +77,39 @@ impl PackedDevice {
         &self.parts.layout
     }
 
-    /// Takes the next chain; false if there is none.
+    /// Takes chains of one buffer each, up to the first of another kind or the end of the lap; whether there was one.
     #[inline(always)]
-    fn take_one<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>) -> Result<bool, RingError> {
-        let seen = consume(&self.parts.word(self.avail.at));
-        let flags = flags_of(seen);
-        if !self.avail.is_avail(flags) {
-            return Ok(false);
-        }
-        if flags & (DESC_F_NEXT | DESC_F_INDIRECT) == 0 {
-            let addr = self.parts.address(self.avail.at).load(Ordering::Relaxed);
-            if let Some(place) = reach.place(addr, seen as u32) {
-                let ticket = Ticket {
-                    id: id_of(seen),
-                    descriptors: 1,
-                };
-                into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
-                self.avail = self.avail.advanced(1, self.parts.layout.size);
-                return Ok(true);
+    fn take_plain<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>, limit: usize) -> bool {
+        let size = self.parts.layout.size;
+        let (mut avail, mut near) = (self.avail, reach.near());
+        let (first, flags_here) = (into.len(), avail.avail_flags());
+        for _ in first..limit {
+            let seen = consume(&self.parts.word(avail.at));
+            let flags = flags_of(seen);
+            // one compare: available in this lap, and none of the flags of a longer chain
+            if flags & (DESC_F_AVAIL | DESC_F_USED | DESC_F_NEXT | DESC_F_INDIRECT) != flags_here {
+                break;
+            }
+            if self.behind && into.is_empty() {
+                // with the order kept only one of a burst is written
+                self.parts.prefetch(avail.at, limit, !self.options.in_order);
+            }
+            let addr = self.parts.address(avail.at).load(Ordering::Relaxed);
+            let Some(place) = near.place(addr, seen as u32) else {
+                break;
+            };
+            let ticket = Ticket {
+                id: id_of(seen),
+                descriptors: 1,
+            };
+            into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
+            avail = avail.advanced(1, size);
+            if avail.at == 0 {
+                break;
             }
         }
-        self.walk(reach, into).map(|()| true)
+        self.avail = avail;
+        into.len() > first
     }
 
     #[cold]
@@ -131,10 +165,47 @@ impl PackedDevice {
         })
     }
 
+    /// Writes a chain behind those given before; the first is kept back.
     #[inline(always)]
-    fn show(&self, at: Position, id: u16, len: u32) {
+    fn put(&mut self, ticket: Ticket, len: u32) {
+        let given = &mut self.given;
+        let at = given.at;
         let written = if len > 0 { DESC_F_WRITE } else { 0 };
-        publish(&self.parts.word(at.at), word(len, id, at.used_flags() | written));
+        let word = word(len, ticket.id, at.used_flags() | written);
+        if given.chains == 0 {
+            given.first = word;
+        } else {
+            publish(&self.parts.word(at.at), word);
+        }
+        given.at = at.advanced(ticket.descriptors, self.parts.layout.size);
+        given.chains += 1;
+        given.descriptors += u32::from(ticket.descriptors);
+    }
+
+    /// A chain with a length ends what was held: each of those is written after all.
+    #[cold]
+    fn put_held(&mut self) {
+        let mut held = std::mem::take(&mut self.given.held);
+        for ticket in held.drain(..) {
+            self.put(ticket, 0);
+        }
+        self.given.held = held;
+    }
+
+    /// Lets the last chain that is held stand for all.
+    #[inline]
+    fn put_batch(&mut self) {
+        let Some(last) = self.given.held.last().copied() else {
+            return;
+        };
+        self.put(last, 0);
+        let (size, given) = (self.parts.layout.size, &mut self.given);
+        given.chains = given.held.len() as u16;
+        (given.at, given.descriptors) = (self.used, 0);
+        for ticket in given.held.drain(..) {
+            given.at = given.at.advanced(ticket.descriptors, size);
+            given.descriptors += u32::from(ticket.descriptors);
+        }
     }
 }
 
@@ -184,60 +255,52 @@ impl DeviceRing for PackedDevice {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        for at in 0..limit.min(usize::from(self.parts.layout.size)) {
-            match self.take_one(reach, into) {
-                Ok(true) => (),
-                Ok(false) => break,
-                Err(error) if at == 0 => return Err(error),
+        let limit = limit.min(usize::from(self.parts.layout.size));
+        while into.len() < limit {
+            if self.take_plain(reach, into, limit) {
+                continue;
+            }
+            if !self.avail.is_avail(flags_of(consume(&self.parts.word(self.avail.at)))) {
+                break;
+            }
+            match self.walk(reach, into) {
+                Ok(()) => {}
+                Err(error) if into.is_empty() => return Err(error),
                 Err(error) => {
                     self.error = Some(error);
                     break;
                 }
             }
         }
+        self.behind = into.len() == limit;
         self.taken = self.taken.saturating_add(into.len() as u16);
         Ok(into.len())
     }
 
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
-        self.staged.push((ticket, len));
+        if self.options.in_order {
+            if len == 0 && self.given.chains == 0 {
+                return self.given.held.push(ticket);
+            }
+            if !self.given.held.is_empty() {
+                self.put_held();
+            }
+        }
+        self.put(ticket, len);
     }
 
     #[inline]
     fn flush(&mut self) -> u16 {
-        let count = self.staged.len() as u16;
-        let Some(((first, first_len), rest)) = self.staged.split_first() else {
+        self.put_batch();
+        let (count, moved) = (self.given.chains, self.given.descriptors);
+        if count == 0 {
             return 0;
-        };
-        let size = self.parts.layout.size;
-        let start = self.used;
-        let mut at = start.advanced(first.descriptors, size);
-        // the first is shown last: the driver cannot see past it
-        let shown = match self.staged.last() {
-            Some((last, 0)) if self.options.in_order && self.staged.iter().all(|(_, len)| *len == 0) => {
-                at = rest
-                    .iter()
-                    .fold(at, |at, (ticket, _)| at.advanced(ticket.descriptors, size));
-                (last.id, 0)
-            }
-            _ => {
-                for (ticket, len) in rest {
-                    self.show(at, ticket.id, *len);
-                    at = at.advanced(ticket.descriptors, size);
-                }
-                (first.id, *first_len)
-            }
-        };
-        self.show(start, shown.0, shown.1);
-        let moved = self
-            .staged
-            .iter()
-            .map(|(ticket, _)| u32::from(ticket.descriptors))
-            .sum::<u32>();
+        }
+        (self.given.chains, self.given.descriptors) = (0, 0);
+        publish(&self.parts.word(self.used.at), self.given.first);
         self.moved = self.moved.map(|before| before.saturating_add(moved));
-        self.used = at;
-        self.staged.clear();
+        self.used = self.given.at;
         self.taken = self.taken.saturating_sub(count);
         count
     }

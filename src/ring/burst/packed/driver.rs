@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::memory::Reach;
-use crate::ring::packed::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use crate::ring::packed::{DESC_F_AVAIL, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_USED, DESC_F_WRITE};
 use crate::ring::packed::{EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, Position, positions, wants_event};
 use crate::ring::split::{Descriptor, driver::check_chain};
 use crate::ring::{Buffer, PackedLayout, RingError};
@@ -33,6 +33,9 @@ struct Slot {
     state: State,
 }
 
+/// Descriptors that are asked for at once when the first of them has been returned.
+const BURST: usize = 32;
+
 /// The driver's side of a packed ring.
 #[derive(Debug)]
 pub struct PackedDriver {
@@ -42,10 +45,10 @@ pub struct PackedDriver {
     used: Position,
     free: u16,
     slots: Vec<Slot>,
-    /// Free ids, first in, first out.
+    /// Free ids, first in, first out, between two running numbers; never fewer than free descriptors.
     ids: Vec<u16>,
-    ids_at: usize,
-    ids_count: usize,
+    ids_first: u32,
+    ids_end: u32,
     /// The id of each chain that is out, by its running number.
     order: Vec<u16>,
     /// Running numbers: of the next chain to add, to publish, to be returned.
@@ -56,6 +59,9 @@ pub struct PackedDriver {
     first: Option<(u16, u64)>,
     /// With IN_ORDER: a batch that is being worked off ends before this running number, and its last chain has this length.
     batch: Option<(u32, u32)>,
+    /// All that was asked for had been returned, so that there is likely to be more. A device that only reads returns bursts;
+    /// one that writes returns one by one, and to ask for lines that it has not written yet would take them away from it.
+    behind: bool,
     /// Descriptors published since the question of a kick was last answered, and added since they were published.
     moved: u32,
     adding: u32,
@@ -79,15 +85,16 @@ impl PackedDriver {
             used: avail,
             free: layout.size,
             slots: vec![Slot::default(); size],
-            ids: (0..layout.size).collect(),
-            ids_at: 0,
-            ids_count: size,
+            ids: (0..size.next_power_of_two() as u16).collect(),
+            ids_first: 0,
+            ids_end: u32::from(layout.size),
             order: vec![0; size.next_power_of_two()],
             next_order: 0,
             published: 0,
             returned: 0,
             first: None,
             batch: None,
+            behind: false,
             moved: 0,
             adding: 0,
             error: None,
@@ -138,12 +145,8 @@ impl PackedDriver {
 
     #[inline(always)]
     fn next_id(&mut self) -> u16 {
-        let id = self.ids[self.ids_at];
-        self.ids_at += 1;
-        if self.ids_at == self.ids.len() {
-            self.ids_at = 0;
-        }
-        self.ids_count -= 1;
+        let id = self.ids[self.ids_first as usize & (self.ids.len() - 1)];
+        self.ids_first = self.ids_first.wrapping_add(1);
         id
     }
 
@@ -156,8 +159,10 @@ impl PackedDriver {
             descriptors,
             state: State::Out,
         };
-        let at = self.next_order as usize & (self.order.len() - 1);
-        self.order[at] = id;
+        if self.options.in_order {
+            let at = self.next_order as usize & (self.order.len() - 1);
+            self.order[at] = id;
+        }
         self.next_order = self.next_order.wrapping_add(1);
         self.free -= descriptors;
         self.adding += u32::from(descriptors);
@@ -169,12 +174,9 @@ impl PackedDriver {
         slot.state = State::Returned;
         let slot = *slot;
         self.free += slot.descriptors;
-        let mut at = self.ids_at + self.ids_count;
-        if at >= self.ids.len() {
-            at -= self.ids.len();
-        }
+        let at = self.ids_end as usize & (self.ids.len() - 1);
         self.ids[at] = id;
-        self.ids_count += 1;
+        self.ids_end = self.ids_end.wrapping_add(1);
         self.returned = self.returned.wrapping_add(1);
         self.used = self.used.advanced(slot.descriptors, self.parts.layout.size);
         slot
@@ -243,6 +245,56 @@ impl PackedDriver {
         Ok(Some(Done { token: slot.token, len }))
     }
 
+    /// Takes chains of one descriptor that were returned as they should be, in this lap; gives their number. Whatever is
+    /// different is left to [`Self::settle`].
+    #[inline(always)]
+    fn reap_plain(&mut self, into: &mut [Done]) -> usize {
+        if self.batch.is_some() {
+            return 0;
+        }
+        let size = self.parts.layout.size;
+        let (mut used, flags_here) = (self.used, self.used.used_flags());
+        let (mut returned, mut ids_end) = (self.returned, self.ids_end);
+        let (out, mask) = (self.out() as usize, self.ids.len() - 1);
+        let mut count = 0;
+        for done in into.iter_mut().take(out) {
+            let seen = consume(&self.parts.word(used.at));
+            if flags_of(seen) & (DESC_F_AVAIL | DESC_F_USED) != flags_here {
+                break;
+            }
+            let id = id_of(seen);
+            let Some(slot) = self.slots.get_mut(usize::from(id)) else {
+                break;
+            };
+            if count == 0 && (self.behind || slot.writable == 0) {
+                // what is returned will be made available again
+                self.parts.prefetch(used.at, BURST, true);
+            }
+            let is_told = flags_of(seen) & DESC_F_WRITE != 0 || slot.writable > 0;
+            let len = if is_told { seen as u32 } else { 0 };
+            let in_turn = !self.options.in_order || slot.order == returned;
+            // behind those that are out comes what was only added
+            let is_out = slot.state == State::Out && slot.order.wrapping_sub(self.published) > u32::MAX / 2;
+            if !is_out || slot.descriptors != 1 || len > slot.writable || !in_turn {
+                break;
+            }
+            slot.state = State::Returned;
+            *done = Done { token: slot.token, len };
+            self.ids[ids_end as usize & mask] = id;
+            ids_end = ids_end.wrapping_add(1);
+            returned = returned.wrapping_add(1);
+            count += 1;
+            used = used.advanced(1, size);
+            if used.at == 0 {
+                break;
+            }
+        }
+        self.behind = count == into.len();
+        (self.used, self.returned, self.ids_end) = (used, returned, ids_end);
+        self.free += count as u16;
+        count
+    }
+
     /// What was wrong takes one descriptor and one return, else a device that repeats itself could go on for ever.
     #[cold]
     fn wrong(&mut self, error: RingError) -> RingError {
@@ -282,7 +334,7 @@ impl DriverRing for PackedDriver {
 
     #[inline]
     fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
-        if self.free == 0 || self.ids_count == 0 {
+        if self.free == 0 {
             return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
         }
         let id = self.next_id();
@@ -299,7 +351,7 @@ impl DriverRing for PackedDriver {
     fn add_chain(&mut self, token: u32, chain: &[Buffer]) -> Result<(), RingError> {
         check_chain(chain)?;
         let free = usize::from(self.free);
-        if chain.len() > free || self.ids_count == 0 {
+        if chain.len() > free {
             return Err(RingError::NoDescriptors {
                 wanted: chain.len(),
                 free,
@@ -323,7 +375,7 @@ impl DriverRing for PackedDriver {
                 reason: "its indirect table is too short",
             });
         }
-        if self.free == 0 || self.ids_count == 0 {
+        if self.free == 0 {
             return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
         }
         for (at, buffer) in chain.iter().enumerate() {
@@ -352,7 +404,8 @@ impl DriverRing for PackedDriver {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        for (at, done) in into.iter_mut().enumerate() {
+        let plain = self.reap_plain(into);
+        for (at, done) in into.iter_mut().enumerate().skip(plain) {
             match self.settle() {
                 Ok(Some(settled)) => *done = settled,
                 Ok(None) => return Ok(at),

@@ -12,6 +12,9 @@ use crate::sys::shared::SharedArray;
 
 use super::at::At;
 
+/// Descriptors in a cache line.
+const DESCRIPTORS_A_LINE: usize = 4;
+
 /// The three parts of a packed ring, in reach.
 ///
 /// The second word of a descriptor holds length, id and flags. It is read and written whole, so that who sees the flags sees
@@ -33,6 +36,23 @@ impl Parts {
             driver_event: reach.array(layout.driver_event, 2)?,
             device_event: reach.array(layout.device_event, 2)?,
         })
+    }
+
+    /// Asks for the lines of a burst of descriptors from `at` on, all of which are likely to be the caller's.
+    #[inline(always)]
+    fn prefetch(&self, at: u16, descriptors: usize, written: bool) {
+        let (at, size) = (usize::from(at), usize::from(self.layout.size));
+        for ahead in (0..descriptors).step_by(DESCRIPTORS_A_LINE) {
+            let mut index = at + ahead;
+            if index >= size {
+                index -= size;
+            }
+            if written {
+                self.desc.prefetch_write(2 * index);
+            } else {
+                self.desc.prefetch(2 * index);
+            }
+        }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::memory::Reach;
+use crate::memory::{Near, Reach};
 use crate::ring::split::device::indirect_count;
 use crate::ring::split::{AVAIL_F_NO_INTERRUPT, DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE, USED_F_NO_NOTIFY};
 use crate::ring::split::{Descriptor, event_passed};
@@ -24,8 +24,13 @@ pub struct SplitDevice {
     avail_seen: u16,
     /// used.idx as published.
     used_idx: u16,
-    /// Given and not yet flushed.
-    staged: Vec<(u16, u32)>,
+    /// Chains given and not yet shown, whose elements are written.
+    given: u16,
+    /// What the elements of the used ring hold, so that one is written only where it changes: id, and length above it.
+    written: Vec<u64>,
+    /// With IN_ORDER, the heads of a burst whose first chains have no length: the last of them stands for all, in the place
+    /// of the first.
+    held: Vec<u16>,
     taken: u16,
     /// used.idx when the question of a call was last answered; none after a start, when one call too many is the safe side.
     called_at: Option<u16>,
@@ -38,13 +43,16 @@ impl SplitDevice {
     pub fn start(layout: SplitLayout, base: u16, reach: &Reach, options: RingOptions) -> Result<Self, RingError> {
         let parts = Parts::new(layout, reach)?;
         let used_idx = consume(&parts.used_idx());
+        let written = (0..layout.size).map(|index| parts.element(index)).collect();
         Ok(Self {
             parts,
             options,
             avail_idx: base,
             avail_seen: base,
             used_idx,
-            staged: Vec::with_capacity(usize::from(layout.size)),
+            given: 0,
+            written,
+            held: Vec::new(),
             taken: 0,
             called_at: None,
             error: None,
@@ -81,7 +89,7 @@ impl SplitDevice {
 
     /// Takes the chain at avail_idx, which was seen to be ahead.
     #[inline(always)]
-    fn take_one<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>) -> Result<(), RingError> {
+    fn take_one<'m>(&mut self, reach: &'m Reach, near: &mut Near<'m>, into: &mut Chains<'m>) -> Result<(), RingError> {
         let head = self.parts.head(self.avail_idx);
         self.avail_idx = self.avail_idx.wrapping_add(1);
         if head >= self.parts.layout.size {
@@ -93,19 +101,39 @@ impl SplitDevice {
         let (addr, rest) = self.parts.descriptor(head);
         let (len, flags) = (rest as u32, (rest >> 32) as u16);
         if flags & (DESC_F_NEXT | DESC_F_INDIRECT) == 0
-            && let Some(place) = reach.place(addr, len)
+            && let Some(place) = near.place(addr, len)
         {
-            into.push_single(
-                Ticket {
-                    id: head,
-                    descriptors: 1,
-                },
-                place,
-                flags & DESC_F_WRITE != 0,
-            );
+            let ticket = Ticket {
+                id: head,
+                descriptors: 1,
+            };
+            into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
             return Ok(());
         }
         self.walk(reach, head, into)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, id: u16, len: u32) {
+        let slot = self.parts.slot(self.used_idx.wrapping_add(self.given));
+        let element = u64::from(id) | u64::from(len) << 32;
+        // the lines of a ring in which all stands already stay with both sides
+        if self.written[slot] != element {
+            self.written[slot] = element;
+            self.parts.elements.store(2 * slot, u32::from(id), Ordering::Relaxed);
+            self.parts.elements.store(2 * slot + 1, len, Ordering::Relaxed);
+        }
+        self.given = self.given.wrapping_add(1);
+    }
+
+    /// A chain with a length ends what was held: each of those is written after all.
+    #[cold]
+    fn put_held(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        for id in held.drain(..) {
+            self.put(id, 0);
+        }
+        self.held = held;
     }
 
     #[cold]
@@ -226,8 +254,9 @@ impl DeviceRing for SplitDevice {
             ahead = self.look()?;
         }
         let count = usize::from(ahead).min(limit);
+        let mut near = reach.near();
         for at in 0..count {
-            if let Err(error) = self.take_one(reach, into) {
+            if let Err(error) = self.take_one(reach, &mut near, into) {
                 if at == 0 {
                     return Err(error);
                 }
@@ -241,22 +270,28 @@ impl DeviceRing for SplitDevice {
 
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
-        self.staged.push((ticket.id, len));
+        if self.options.in_order {
+            if len == 0 && self.given == 0 {
+                return self.held.push(ticket.id);
+            }
+            if !self.held.is_empty() {
+                self.put_held();
+            }
+        }
+        self.put(ticket.id, len);
     }
 
     #[inline]
     fn flush(&mut self) -> u16 {
-        let count = self.staged.len() as u16;
+        // nothing to tell of the others: the last chain stands for all, in the first place
+        if let Some(last) = self.held.last().copied() {
+            self.put(last, 0);
+            self.given = self.held.len() as u16;
+            self.held.clear();
+        }
+        let count = std::mem::take(&mut self.given);
         if count == 0 {
             return 0;
-        }
-        let batch = self.options.in_order && self.staged.iter().all(|(_, len)| *len == 0);
-        // nothing to tell of the others: the last chain stands for all, in the first place
-        let skip = if batch { self.staged.len() - 1 } else { 0 };
-        for (at, (id, len)) in self.staged.drain(..).skip(skip).enumerate() {
-            let slot = 2 * self.parts.slot(self.used_idx.wrapping_add(at as u16));
-            self.parts.elements.store(slot, u32::from(id), Ordering::Relaxed);
-            self.parts.elements.store(slot + 1, len, Ordering::Relaxed);
         }
         self.used_idx = self.used_idx.wrapping_add(count);
         self.taken = self.taken.saturating_sub(count);

@@ -88,6 +88,13 @@ impl Parts {
             self.desc.load(at + 1, Ordering::Relaxed),
         )
     }
+
+    /// An element of the used ring: id, and length above it.
+    fn element(&self, index: u16) -> u64 {
+        let at = 2 * self.slot(index);
+        let half = |at| u64::from(self.elements.load(at, Ordering::Relaxed));
+        half(at) | half(at + 1) << 32
+    }
 }
 
 /// The second word of a descriptor: length, flags, next.

@@ -154,7 +154,7 @@ impl Arm {
     }
 }
 
-fn table_of(memory: &GuestMemory) -> RegionTable {
+pub(super) fn table_of(memory: &GuestMemory) -> RegionTable {
     let mut table = RegionTable::new();
     table.map(memory.regions()[0], memory.dup(0).unwrap()).unwrap();
     table

@@ -3,6 +3,7 @@
 
 mod arms;
 mod differential;
+mod in_order;
 mod violations;
 
 use crate::memory::{GuestMemory, MemoryOptions, RegionLayout};
