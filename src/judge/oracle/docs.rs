@@ -7,6 +7,8 @@ use super::mark::Mark;
 use super::rule::Trace;
 use super::rules::RULES;
 use crate::judge::monitor::profile::{Scope, Setting};
+use crate::judge::monitor::rules;
+use crate::spec;
 
 const NOTE: &str =
     "<!-- Written from the tables in src/judge/oracle/. VUH_BLESS=1 cargo test --lib oracle writes it anew. -->\n";
@@ -15,14 +17,19 @@ const TAKES: &str = "a String takes any text";
 /// `docs/reference/oracle.md`.
 pub fn oracle_markdown() -> String {
     let requirements: BTreeSet<&str> = RULES.iter().flat_map(|rule| rule.requirements).copied().collect();
+    let of_monitor: BTreeSet<&str> = rules().flat_map(|rule| rule.requirements).copied().collect();
     let mut page = format!("# Ring oracle\n\n{NOTE}\n{INTRO}\n");
     write!(
         page,
-        "{} rules, which enforce {} requirements of vhost-user besides those of virtio; {} marks.\n\n## Rules\n\n\
+        "{} rules, which enforce {} requirements of vhost-user besides those of virtio; {} marks. With the {} rules of the\n\
+         [monitor](monitor.md), {} of the {} requirements are enforced on every run.\n\n## Rules\n\n\
          | rule | binds | what it says | virtio 1.3 | requirements | seen |\n|---|---|---|---|---|---|\n",
         RULES.len(),
         requirements.len(),
         Mark::ALL.len(),
+        rules().count(),
+        requirements.union(&of_monitor).count(),
+        spec::all().len(),
     )
     .expect(TAKES);
     for rule in RULES {
@@ -90,7 +97,8 @@ two looks than can be seen, or so much time that an index may have come round, t
 them until those are back (a packed ring: until it is started again), and sets the mark `lost-track`.
 
 A step `until_ring` waits until so many chains of a ring were judged while the device had them, so many of them once more
-when they came back, and so many of the pages that were written in them have been found in the dirty log: it tells what was judged from what went by.
+when they came back, and so many of the pages that were written in them have been found in the dirty log: it tells what was judged from what went
+by.
 
 At full rate, with pumps of the harness or with DPDK on both sides, a split ring is judged by what its slots still show, mostly
 by its indices: chains are counted, `used-ahead`, `used-back`, the flags and the base are judged, and descriptors and lengths
