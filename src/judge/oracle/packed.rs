@@ -195,6 +195,13 @@ impl Packed {
             if ground.disabled {
                 sink.mark(Mark::DisabledWaiting);
             }
+            if self.out.contains_key(&id) {
+                // it came back before it was made available once more, which has not been taken in yet
+                self.take_used(ground, sink)?;
+                if self.is_lost {
+                    break;
+                }
+            }
             let is_out = self.out.contains_key(&id);
             sink.see(&Sight::Offered {
                 id,

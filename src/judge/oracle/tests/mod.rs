@@ -149,6 +149,22 @@ fn allowed_rules_are_deliberate() {
     assert_eq!(rig.oracle.never_happened().collect::<Vec<_>>(), ["used-back"]);
 }
 
+/// Broken: a driver that makes a chain available again as soon as it has come back, between two looks, is blamed for it.
+#[test]
+fn a_packed_chain_may_go_out_again_at_once() {
+    let mut rig = Rig::packed();
+    rig.offer_packed(3, &[(DATA, 1, W)]);
+    // both at once, as far as the oracle can tell: the used slot, and the same chain in the next one
+    rig.put_u16(14, 1 << 7 | 1 << 15 | W);
+    rig.offer_packed(3, &[(DATA, 1, W)]);
+    assert_eq!(rig.broken(), Vec::<&str>::new());
+    let seen = rig.oracle.seen(LinkId(0), 0);
+    assert!(
+        seen.is_some_and(|seen| seen.available == 2 && seen.returned == 1),
+        "{seen:?}"
+    );
+}
+
 /// Broken: a slot of a packed ring that was returned and filled again between two looks goes unnoticed, and nothing after it is judged.
 #[test]
 fn a_packed_slot_filled_again_unseen_is_told() {
