@@ -2,9 +2,12 @@
 //! gets its turn, so that what disturbs the machine disturbs all of them alike.
 
 mod cell;
+mod dpdk;
 mod round;
+mod slave;
 mod trip;
 
 pub use cell::{Cell, Notify, Topology};
-pub use round::{BenchError, Measured, Options, Results, run};
+pub use dpdk::DpdkError;
+pub use round::{Baseline, BenchError, Measured, Options, Results, run};
 pub use trip::{RoundTrips, round_trips};

@@ -1,8 +1,10 @@
 //! Rounds: every cell gets one window in each, in turn, first to last and then last to first.
 
+use std::path::Path;
 use std::time::Duration;
 
-use super::cell::{Cell, Running};
+use super::cell::{Cell, Notify, Running, Topology};
+use super::dpdk::{DpdkError, Kind, Pair};
 use crate::judge::rate::{self, Interval};
 use crate::sys::clock::Clock;
 use crate::sys::{cpu, signal};
@@ -18,8 +20,17 @@ pub struct Options {
     pub rounds: usize,
     /// Length of a window.
     pub window: Duration,
-    /// The cell with whose way and ring the others are compared, by its place.
-    pub baseline: Option<usize>,
+    /// What the others are compared with.
+    pub baseline: Option<Baseline>,
+}
+
+/// What cells are compared with that are like it otherwise: same frames and burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Baseline {
+    /// The way and the ring of the cell in this place.
+    Cell(usize),
+    /// DPDK's pair with the same kind of ring.
+    Dpdk,
 }
 
 /// What was measured of one cell.
@@ -66,6 +77,8 @@ pub struct Results {
     pub cpus: Vec<usize>,
     /// It was stopped before its end.
     pub interrupted: bool,
+    /// Why DPDK is not among the cells though it would be, if it is not.
+    pub without_dpdk: Option<String>,
 }
 
 /// Why nothing was measured.
@@ -87,25 +100,51 @@ pub enum BenchError {
         /// What.
         what: String,
     },
+    /// DPDK's pair.
+    #[error("DPDK: {0}")]
+    Dpdk(#[from] DpdkError),
     /// The processors are not known.
     #[error("{0}")]
     System(#[from] std::io::Error),
 }
 
-/// Measures all cells.
+/// Measures all cells. `dpdk` is the program of those that are DPDK's.
 ///
 /// # Errors
 /// A cell cannot be set up, or its frames did not arrive as they were sent.
-pub fn run(cells: &[Cell], options: Options, mut progress: impl FnMut(usize)) -> Result<Results, BenchError> {
+pub fn run(
+    cells: &[Cell],
+    options: Options,
+    dpdk: &Path,
+    mut progress: impl FnMut(usize),
+) -> Result<Results, BenchError> {
     let clock = Clock::start();
     let cpus = cpu::allowed()?;
-    let mut running = Vec::new();
+    let mut pairs: Vec<(Kind, Pair)> = Vec::new();
+    let mut subjects = Vec::new();
     for cell in cells {
+        if cell.topology == Topology::Dpdk {
+            let (ring_size, packed, huge_pages) = (cell.ring_size, cell.packed, cell.huge_pages);
+            let kind = Kind {
+                ring_size,
+                packed,
+                huge_pages,
+            };
+            let at = match pairs.iter().position(|(known, _)| *known == kind) {
+                Some(at) => at,
+                None => {
+                    pairs.push((kind, Pair::start(dpdk, kind, &cpus, clock)?));
+                    pairs.len() - 1
+                }
+            };
+            subjects.push(Subject::Dpdk(at));
+            continue;
+        }
         let started = Running::start(cell, &cpus, clock);
-        running.push(started.map_err(|error| {
+        subjects.push(Subject::Own(started.map_err(|error| {
             let cell = cell.to_string();
             BenchError::Rig { cell, error }
-        })?);
+        })?));
     }
     let mut windows: Vec<Vec<f64>> = vec![Vec::new(); cells.len()];
     let mut interrupted = false;
@@ -116,7 +155,15 @@ pub fn run(cells: &[Cell], options: Options, mut progress: impl FnMut(usize)) ->
             order.reverse();
         }
         for at in order {
-            windows[at].push(window(&running[at], options.window, clock));
+            windows[at].push(match &subjects[at] {
+                Subject::Own(running) => window(running, options.window, clock),
+                Subject::Dpdk(pair) => {
+                    let cell = &cells[at];
+                    pairs[*pair]
+                        .1
+                        .window(cell.sizes.longest(), cell.burst, options.window)?
+                }
+            });
             if signal::interrupted() {
                 interrupted = true;
                 break 'rounds;
@@ -125,8 +172,11 @@ pub fn run(cells: &[Cell], options: Options, mut progress: impl FnMut(usize)) ->
         progress(round + 1);
     }
     let mut measured = Vec::new();
-    for ((cell, running), windows) in cells.iter().zip(running).zip(windows) {
-        let (frames, whole) = running.end();
+    for ((cell, subject), windows) in cells.iter().zip(subjects).zip(windows) {
+        let (frames, whole) = match subject {
+            Subject::Own(running) => running.end(),
+            Subject::Dpdk(_) => (0, Ok(())),
+        };
         whole.map_err(|what| {
             let cell = cell.to_string();
             BenchError::Wrong { cell, what }
@@ -147,19 +197,41 @@ pub fn run(cells: &[Cell], options: Options, mut progress: impl FnMut(usize)) ->
         options,
         cpus,
         interrupted,
+        without_dpdk: None,
     })
 }
 
-/// Compares each cell with the one of the baseline's way and ring that is like it otherwise: same frames, burst and signals.
-fn compare(measured: &mut [Measured], baseline: Option<usize>) {
-    let Some(line) = baseline.and_then(|at| measured.get(at)).map(|base| base.cell.clone()) else {
-        return;
+/// What has its turn.
+enum Subject {
+    Own(Running),
+    /// The pair in this place.
+    Dpdk(usize),
+}
+
+/// Compares each cell with the one that it is to be compared with.
+fn compare(measured: &mut [Measured], baseline: Option<Baseline>) {
+    let line = match baseline {
+        None => return,
+        Some(Baseline::Cell(at)) => match measured.get(at) {
+            Some(base) => Some((base.cell.topology, base.cell.packed)),
+            None => return,
+        },
+        Some(Baseline::Dpdk) => None,
     };
     for at in 0..measured.len() {
-        let like = Cell {
-            topology: line.topology,
-            packed: line.packed,
-            ..measured[at].cell.clone()
+        let cell = measured[at].cell.clone();
+        let like = match line {
+            Some((topology, packed)) => Cell {
+                topology,
+                packed,
+                ..cell
+            },
+            // DPDK always polls
+            None => Cell {
+                topology: Topology::Dpdk,
+                notify: Notify::Poll,
+                ..cell
+            },
         };
         let Some(base) = measured.iter().position(|other| other.cell == like) else {
             continue;

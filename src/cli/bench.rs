@@ -7,7 +7,8 @@ use anyhow::Context;
 
 use super::exit::Exit;
 use super::fault::UsageError;
-use crate::bench::{self, Cell, Notify, Options, Topology};
+use crate::bench::{self, Baseline, Cell, Notify, Options, Topology};
+use crate::peer::catalogue::{Catalogue, Role};
 use crate::report::{self, Console};
 use crate::sys::signal;
 use crate::traffic::Sizes;
@@ -49,9 +50,12 @@ pub(super) struct Args {
     /// Length of one measurement in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     window: u64,
-    /// The cell with whose way and ring the others are compared, by its number from 1
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    baseline: usize,
+    /// The cell with whose way and ring the others are compared, by its number from 1; without it that is DPDK's pair, or cell 1
+    #[arg(long, value_name = "N")]
+    baseline: Option<usize>,
+    /// Leave DPDK's own pair out, which is measured beside the others where dpdk-testpmd is installed
+    #[arg(long)]
+    no_dpdk: bool,
     /// Measure the round trip of one packet between two sides that sleep, against that of a bare eventfd
     #[arg(long)]
     latency: bool,
@@ -90,29 +94,38 @@ enum NotifyArg {
 }
 
 const HELP: &str = "\
-Every frame is verified: bytes, order, loss. One that is not as it was sent ends the measurement with exit code 1.";
+Every frame is verified: bytes, order, loss. One that is not as it was sent ends the measurement with exit code 1. Those
+of DPDK's own pair are counted by DPDK and not looked at.";
 
 pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     signal::install().context("signal handlers cannot be installed")?;
-    let cells = cells(args)?;
+    let mut cells = cells(args)?;
     if args.latency {
         return latency(args, &cells[0], out);
     }
-    let baseline = args.baseline.checked_sub(1).filter(|at| *at < cells.len());
-    if baseline.is_none() {
-        return Err(usage(format!(
-            "--baseline {}: there are cells 1 to {}",
-            args.baseline,
-            cells.len()
-        ))
-        .into());
+    let number = args.baseline.unwrap_or(1);
+    let first = number.checked_sub(1).filter(|at| *at < cells.len());
+    let Some(first) = first else {
+        return Err(usage(format!("--baseline {number}: there are cells 1 to {}", cells.len())).into());
+    };
+    let catalogue = Catalogue::load(None, std::env::current_exe()?)?;
+    let (program, without_dpdk) = match beside(args, &catalogue) {
+        Ok(program) => (program, None),
+        Err(why) => (PathBuf::new(), why),
+    };
+    let own = cells.len();
+    if program != PathBuf::new() {
+        cells.extend(of_dpdk(&cells));
     }
     let options = Options {
         rounds: args.rounds.max(1),
         window: Duration::from_millis(args.window.max(1)),
-        baseline,
+        baseline: Some(match args.baseline {
+            None if cells.len() > own => Baseline::Dpdk,
+            _ => Baseline::Cell(first),
+        }),
     };
-    let results = match bench::run(&cells, options, |_| {}) {
+    let mut results = match bench::run(&cells, options, &program, |_| {}) {
         Ok(results) => results,
         Err(error @ bench::BenchError::Wrong { .. }) => {
             out.line(error.to_string());
@@ -120,6 +133,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
+    results.without_dpdk = without_dpdk;
     report::bench::table(&results).iter().for_each(|line| out.line(line));
     if let Some(path) = &args.json {
         write(path, &report::bench::json(&results))?;
@@ -140,6 +154,35 @@ fn latency(args: &Args, cell: &Cell, out: &mut Console) -> anyhow::Result<Exit> 
     let trips = bench::round_trips(cell, args.rounds.max(1), TRIPS)?;
     report::bench::latency(&trips).iter().for_each(|line| out.line(line));
     Ok(Exit::Passed)
+}
+
+/// DPDK's program, or why its pair is not measured beside the others; nothing where nobody wants it.
+fn beside(args: &Args, catalogue: &Catalogue) -> Result<PathBuf, Option<String>> {
+    if args.no_dpdk {
+        return Err(None);
+    }
+    if args.one_thread {
+        return Err(Some("its two sides cannot share a thread".to_owned()));
+    }
+    let entry = catalogue.find("dpdk", Role::Backend).ok_or(None)?;
+    catalogue.probe(entry).map_err(Some)?;
+    Ok(catalogue.program(entry))
+}
+
+/// DPDK's cells: one for each kind of ring, size and burst, where all frames are of one size.
+fn of_dpdk(cells: &[Cell]) -> Vec<Cell> {
+    let mut own: Vec<Cell> = Vec::new();
+    for cell in cells.iter().filter(|cell| cell.sizes.only().is_some()) {
+        let cell = Cell {
+            topology: Topology::Dpdk,
+            notify: Notify::Poll,
+            ..cell.clone()
+        };
+        if !own.contains(&cell) {
+            own.push(cell);
+        }
+    }
+    own
 }
 
 fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use crate::report::Console;
 use crate::report::style::harmless;
 use crate::suite::environment::{self, Options, REQUIRE_VARIABLE, quote};
 use crate::suite::recording::{self, Load, Sockets, Started};
-use crate::sys::{limits, signal};
+use crate::sys::{cpu, limits, signal};
 use crate::trace::file::{Made, Output};
 
 /// Time for the peers to come up and to be set up, unless `--timeout` says otherwise.
@@ -64,6 +64,9 @@ pub(super) struct Args {
     /// Time until the peers are set up, as in '500 ms' or '20 s'
     #[arg(long, value_name = "DURATION")]
     timeout: Option<crate::scenario::scalar::Duration>,
+    /// Stay on this processor, with all that is started
+    #[arg(long, value_name = "N")]
+    cpu: Option<usize>,
     /// Further catalogue files, which go before the built-in ones
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
@@ -74,6 +77,9 @@ Two programs are started (--frontend, --backend), or stood between (--listen, --
 on until one side ends, or until Ctrl-C or SIGTERM; with --listen for any number of connections,
 one after the other and at the same time. Everything crosses as it came, and is written event by
 event: what a kill -9 leaves is a trace up to its last whole event.
+
+Where two programs ask and answer each other on one processor, the kernel tends to spread the three
+over several, and each step then takes an interrupt: --cpu keeps the recorder beside them.
 
   vuh record --frontend qemu --backend qemu-storage-daemon --device blk --blk-io 8 -o blk.yaml
   vuh record --listen /tmp/a.sock --connect /tmp/b.sock --last 10000 -o last.yaml";
@@ -87,6 +93,11 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         require: std::env::var(REQUIRE_VARIABLE).unwrap_or_default(),
         ..Options::default()
     };
+    if let Some(cpu) = args.cpu {
+        // before there are other threads, so that all are there
+        cpu::keep_this_thread(&[cpu])
+            .map_err(|error| UsageError::Unknown(format!("--cpu {cpu}: it cannot be used: {error}")))?;
+    }
     let environment = environment::environment(&options, binary()?)?;
     let device = args.device.as_deref().unwrap_or("generic");
     let load = match (args.blk_io, args.packets) {

@@ -138,6 +138,20 @@ static SERIAL: AtomicU64 = AtomicU64::new(0);
 impl Child {
     /// Starts a process.
     pub fn spawn(spec: &Spec) -> io::Result<Self> {
+        Self::spawn_reading(spec, Stdio::null())
+    }
+
+    /// Starts one to talk to: a pipe to its standard input, and its standard output, which is not kept then.
+    pub fn spawn_talking(spec: &Spec) -> io::Result<(Self, OwnedFd, OwnedFd)> {
+        let mut child = Self::spawn_reading(spec, Stdio::piped())?;
+        let input = child.inner.stdin.take().map(OwnedFd::from);
+        match (input, child.stdout.take()) {
+            (Some(input), Some(output)) => Ok((child, input, output)),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn spawn_reading(spec: &Spec, input: Stdio) -> io::Result<Self> {
         let mark = format!("{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let inherit: Vec<RawFd> = spec.inherit.iter().map(AsRawFd::as_raw_fd).collect();
         let parent = std::process::id();
@@ -146,7 +160,7 @@ impl Child {
             .args(&spec.args)
             .current_dir(&spec.directory)
             .env(MARK, &mark)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl, getppid, fcntl, sigprocmask.

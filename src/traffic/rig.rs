@@ -39,6 +39,9 @@ pub enum RigError {
     /// Descriptors have run out.
     #[error("{0}")]
     System(#[from] std::io::Error),
+    /// Two peers do not come to terms.
+    #[error("{0}")]
+    Conversation(String),
 }
 
 /// One ring of a machine.

@@ -351,7 +351,7 @@ fn a_bench_of_one_cell_and_of_none() {
         "--size",
         "64",
     ];
-    let short = ["--rounds", "2", "--window", "5"];
+    let short = ["--rounds", "2", "--window", "5", "--no-dpdk"];
     let words =
         |more: &[&'static str]| -> Vec<&'static str> { small.iter().chain(&short).chain(more).copied().collect() };
     place
@@ -363,6 +363,12 @@ fn a_bench_of_one_cell_and_of_none() {
         .vuh(&words(&["--baseline", "2"]))
         .code(2)
         .err("there are cells 1 to 1");
+    // where DPDK is not, that is said
+    let mut alone = place.command(&small);
+    alone.args(["--rounds", "1", "--window", "5"]).env("PATH", "");
+    said(alone.output().unwrap())
+        .code(0)
+        .out("DPDK's own pair is not measured beside: dpdk-testpmd is not installed (scripts/install-peers --dpdk");
     place
         .vuh(&["bench", "--size", "63"])
         .code(2)

@@ -4,13 +4,12 @@ use super::disturbed::Excused;
 use crate::engine::peers::Sim;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
-use crate::peer::sim::loan::BackLoan;
 use crate::ring::burst::{Device, DeviceRing, Driver};
 use crate::sys::clock::Moment;
 use crate::trace::{LinkId, PeerId};
 use crate::traffic::lane::{
-    Bell, Credit, DevicePort, DeviceReceiver, DeviceSender, Dirty, DriverPort, DriverReceiver, DriverSender, Forward,
-    Lane, Trouble,
+    Bell, Credit, DevicePort, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Forward, Lane,
+    Trouble,
 };
 use crate::traffic::pump::{Borrowed, Pump};
 use crate::traffic::{Sink, Tally};
@@ -287,28 +286,8 @@ fn lend_driver(front: &SimFront, loan: OnLoan, lane: &mut dyn Lane) {
 
 /// The device's end of a ring as it is now; a ring that cannot be used is reported and stands still.
 pub(super) fn lend_device(back: &mut SimBack, ring: u16) -> Option<DevicePort<Device>> {
-    let loan = back.loan(ring)?;
-    let BackLoan {
-        layout,
-        base,
-        reach,
-        options,
-        kick,
-        call,
-        enabled,
-        log,
-        logs_ring,
-        ..
-    } = loan;
-    match Device::start(layout, base, &reach, options) {
-        Ok(device) => Some(DevicePort {
-            ring: device,
-            reach,
-            kick: Bell::new(kick),
-            call: Bell::new(call),
-            enabled,
-            dirty: log.map(|log| Dirty::new(log, logs_ring.then_some(layout))),
-        }),
+    match back.loan(ring)?.into_port() {
+        Ok(port) => Some(port),
         Err(error) => {
             back.refuse_loan(ring, &error);
             None

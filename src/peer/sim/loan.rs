@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::memory::{DirtyLog, Reach};
-use crate::ring::burst::{Layout, RingOptions};
+use crate::ring::RingError;
+use crate::ring::burst::{Device, Layout, RingOptions};
+use crate::traffic::lane::{Bell, DevicePort, Dirty};
 
 /// VIRTIO_F_RING_PACKED.
 pub const F_RING_PACKED: u64 = 1 << 34;
@@ -48,4 +50,23 @@ pub struct BackLoan {
     pub logs_ring: bool,
     /// The driver merges receive buffers.
     pub merges: bool,
+}
+
+impl BackLoan {
+    /// The device's end of the ring, as a lane moves frames over it.
+    ///
+    /// # Errors
+    /// The ring does not lie in memory as it should.
+    pub fn into_port(self) -> Result<DevicePort<Device>, RingError> {
+        let ring = Device::start(self.layout, self.base, &self.reach, self.options)?;
+        let (layout, logs_ring) = (self.layout, self.logs_ring);
+        Ok(DevicePort {
+            ring,
+            reach: self.reach,
+            kick: Bell::new(self.kick),
+            call: Bell::new(self.call),
+            enabled: self.enabled,
+            dirty: self.log.map(|log| Dirty::new(log, logs_ring.then_some(layout))),
+        })
+    }
 }

@@ -6,7 +6,7 @@ mod tests;
 
 use serde::Serialize;
 
-use crate::bench::{Measured, Results, RoundTrips};
+use crate::bench::{Baseline, Measured, Results, RoundTrips, Topology};
 use crate::judge::rate::Interval;
 
 pub use plot::svg;
@@ -65,6 +65,12 @@ pub fn table(results: &Results) -> Vec<String> {
         "million frames a second, each verified; rings of {ring}{pages}, {rounds} rounds of {window} ms, {cpus} processor{}",
         if cpus == 1 { "" } else { "s" }
     ));
+    if results.cells.iter().any(|cell| cell.cell.topology == Topology::Dpdk) {
+        lines.push("dpdk: virtio-user to vhost library, both DPDK's; counted by DPDK, not verified".to_owned());
+    }
+    if let Some(why) = &results.without_dpdk {
+        lines.push(format!("DPDK's own pair is not measured beside: {why}"));
+    }
     if results.interrupted {
         lines.push("interrupted: not all rounds were measured".to_owned());
     }
@@ -128,8 +134,11 @@ struct Document<'a> {
     rounds: usize,
     window_ms: u64,
     cpus: &'a [usize],
+    /// Place of the cell whose way and ring are the baseline; null if DPDK's pair is.
     baseline: Option<usize>,
     interrupted: bool,
+    /// Why DPDK's pair is not among the cells.
+    without_dpdk: Option<&'a str>,
     cells: Vec<JsonCell<'a>>,
 }
 
@@ -219,8 +228,12 @@ pub fn json(results: &Results) -> String {
         rounds: results.options.rounds,
         window_ms: results.options.window.as_millis() as u64,
         cpus: &results.cpus,
-        baseline: results.options.baseline,
+        baseline: match results.options.baseline {
+            Some(Baseline::Cell(at)) => Some(at),
+            Some(Baseline::Dpdk) | None => None,
+        },
         interrupted: results.interrupted,
+        without_dpdk: results.without_dpdk.as_deref(),
         cells: results.cells.iter().map(json_cell).collect(),
     };
     let mut text = serde_json::to_string_pretty(&document).expect("numbers and strings only");

@@ -1,25 +1,39 @@
 //! The plot: million frames a second over bytes of a frame, a line for each way and kind of ring, the baseline's drawn
-//! broken, with the interval of each point as a bar.
+//! broken, with the interval of each point as a bar. Points of one size stand side by side, so that their bars can be told apart.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::bench::{Measured, Results};
+use crate::bench::{Measured, Results, Topology};
 
-const WIDTH: f64 = 860.0;
+/// Where the axes end; the names of the lines stand to the right of them.
+const RIGHT: f64 = 620.0;
 const HEIGHT: f64 = 480.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 250.0;
-const TOP: f64 = 44.0;
+const TOP: f64 = 60.0;
 const BOTTOM: f64 = 56.0;
+/// Room for the first and the last size, beside which the points of their lines stand.
+const MARGIN: f64 = 40.0;
+/// Points of one size stand side by side, at most so far apart, and all of them within so much.
+const ASIDE: f64 = 8.0;
+const ASIDE_ALL: f64 = 64.0;
+/// A letter is about so wide.
+const LETTER: f64 = 7.2;
+/// From one name to the next.
+const ROW: f64 = 20.0;
 /// Told apart by those who see fewer colours, too (Okabe and Ito).
-const COLOURS: [&str; 8] = [
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a7f00",
+const COLOURS: [&str; 7] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7f00",
 ];
+/// What is not ours.
+const BLACK: &str = "#000000";
 
 /// One line of the plot.
 struct Line<'a> {
     name: String,
+    /// That of its way; split and packed are told apart by their points.
+    colour: &'static str,
+    packed: bool,
     is_baseline: bool,
     points: Vec<&'a Measured>,
 }
@@ -44,13 +58,18 @@ pub fn svg(results: &Results) -> String {
         } else {
             at as f64 / (sizes.len() - 1) as f64
         };
-        LEFT + 24.0 + share * (WIDTH - LEFT - RIGHT - 48.0)
+        LEFT + MARGIN + share * (RIGHT - LEFT - 2.0 * MARGIN)
     };
-    let y = |rate: f64| HEIGHT - BOTTOM - rate / 1e6 / ceiling * (HEIGHT - TOP - BOTTOM);
+    let longest = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
+    let width = (RIGHT + 60.0 + LETTER * longest as f64).ceil();
+    let height = HEIGHT.max(TOP + 2.0 * ROW + ROW * lines.len() as f64);
+    let y = |rate: f64| height - BOTTOM - rate / 1e6 / ceiling * (height - TOP - BOTTOM);
+    let step_aside = (ASIDE_ALL / lines.len().max(1) as f64).min(ASIDE);
+    let aside = |line: usize| (line as f64 - (lines.len() as f64 - 1.0) / 2.0) * step_aside;
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
     );
     let text = |out: &mut String, x: f64, y: f64, anchor: &str, more: &str, text: &str| {
@@ -66,11 +85,20 @@ pub fn svg(results: &Results) -> String {
         24.0,
         "start",
         " font-weight=\"bold\"",
-        "Million verified frames a second",
+        "Million frames a second, by their size",
     );
-    axes(&mut out, &sizes, results, (step, ceiling), &x, &y);
+    text(
+        &mut out,
+        LEFT,
+        43.0,
+        "start",
+        " font-size=\"12\" fill=\"#555\"",
+        &how(results),
+    );
+    axes(&mut out, &sizes, results, (step, ceiling, height), &x, &y);
     for (at, line) in lines.iter().enumerate() {
-        let colour = COLOURS[at % COLOURS.len()];
+        let colour = line.colour;
+        let fill = if line.packed { "white" } else { colour };
         let dash = if line.is_baseline {
             " stroke-dasharray=\"7 4\""
         } else {
@@ -79,7 +107,7 @@ pub fn svg(results: &Results) -> String {
         let points: Vec<String> = line
             .points
             .iter()
-            .map(|m| format!("{:.1},{:.1}", x(m.cell.sizes.mean()), y(m.median())))
+            .map(|m| format!("{:.1},{:.1}", x(m.cell.sizes.mean()) + aside(at), y(m.median())))
             .collect();
         let _ = writeln!(
             out,
@@ -87,7 +115,7 @@ pub fn svg(results: &Results) -> String {
             points.join(" ")
         );
         for measured in &line.points {
-            let (px, py) = (x(measured.cell.sizes.mean()), y(measured.median()));
+            let (px, py) = (x(measured.cell.sizes.mean()) + aside(at), y(measured.median()));
             if let Some(interval) = measured.interval {
                 let (low, high) = (y(interval.low), y(interval.high));
                 let _ = writeln!(
@@ -100,14 +128,16 @@ pub fn svg(results: &Results) -> String {
             }
             let _ = writeln!(
                 out,
-                "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\" fill=\"{colour}\"/>"
+                "<circle cx=\"{px:.1}\" cy=\"{py:.1}\" r=\"3.5\" stroke=\"{colour}\" stroke-width=\"1.5\" fill=\"{fill}\"/>"
             );
         }
-        let row = TOP + 10.0 + 20.0 * at as f64;
-        let from = WIDTH - RIGHT + 12.0;
+        let row = TOP + 10.0 + ROW * at as f64;
+        let from = RIGHT + 12.0;
         let _ = writeln!(
             out,
-            "<path d=\"M{from:.1} {row:.1}h26\" stroke=\"{colour}\" stroke-width=\"2\"{dash} fill=\"none\"/>"
+            "<path d=\"M{from:.1} {row:.1}h26\" stroke=\"{colour}\" stroke-width=\"2\"{dash} fill=\"none\"/>\
+             <circle cx=\"{:.1}\" cy=\"{row:.1}\" r=\"3.5\" stroke=\"{colour}\" stroke-width=\"1.5\" fill=\"{fill}\"/>",
+            from + 13.0
         );
         text(&mut out, from + 34.0, row + 4.0, "start", "", &line.name);
     }
@@ -115,15 +145,30 @@ pub fn svg(results: &Results) -> String {
     out
 }
 
+/// How it was measured, and how the picture is read.
+fn how(results: &Results) -> String {
+    let options = &results.options;
+    let mut text = format!(
+        "rings of {}, {} rounds of {} ms in turns; the median lies within its bar",
+        super::ring_size(results),
+        options.rounds,
+        options.window.as_millis()
+    );
+    if results.cells.iter().any(|cell| cell.cell.topology == Topology::Dpdk) {
+        text.push_str("; all verified but DPDK's own");
+    }
+    text
+}
+
 fn axes(
     out: &mut String,
     sizes: &[f64],
     results: &Results,
-    (step, ceiling): (f64, f64),
+    (step, ceiling, height): (f64, f64, f64),
     x: &impl Fn(f64) -> f64,
     y: &impl Fn(f64) -> f64,
 ) {
-    let right = WIDTH - RIGHT;
+    let right = RIGHT;
     let mut rate = 0.0;
     while rate <= ceiling + step / 2.0 {
         let at = y(rate * 1e6);
@@ -141,7 +186,7 @@ fn axes(
         );
         rate += step;
     }
-    let floor = HEIGHT - BOTTOM;
+    let floor = height - BOTTOM;
     for size in sizes {
         let named = results.cells.iter().find(|c| c.cell.sizes.mean() == *size);
         let name = named.map_or_else(String::new, |c| c.cell.sizes.to_string());
@@ -166,6 +211,7 @@ fn axes(
 fn lines(results: &Results) -> Vec<Line<'_>> {
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut lines: Vec<Line<'_>> = Vec::new();
+    let mut ways: Vec<String> = Vec::new();
     let differ = |of: fn(&Measured) -> String| {
         let first = results.cells.first().map(of);
         results.cells.iter().any(|cell| Some(of(cell)) != first)
@@ -176,16 +222,27 @@ fn lines(results: &Results) -> Vec<Line<'_>> {
     );
     for (at, measured) in results.cells.iter().enumerate() {
         let cell = &measured.cell;
-        let mut name = format!("{} {}", cell.topology, cell.ring());
+        let mut more = String::new();
         if bursts {
-            let _ = write!(name, " burst {}", cell.burst);
+            let _ = write!(more, " burst {}", cell.burst);
         }
         if notifies {
-            let _ = write!(name, " {}", cell.notify);
+            let _ = write!(more, " {}", cell.notify);
         }
+        let way = format!("{}{more}", cell.topology);
+        let known = ways.iter().position(|known| *known == way).unwrap_or_else(|| {
+            ways.push(way);
+            ways.len() - 1
+        });
+        let name = format!("{} {}{more}", cell.topology, cell.ring());
         let place = *places.entry(name.clone()).or_insert_with(|| {
             lines.push(Line {
                 name,
+                colour: match cell.topology {
+                    Topology::Dpdk => BLACK,
+                    _ => COLOURS[known % COLOURS.len()],
+                },
+                packed: cell.packed,
                 is_baseline: false,
                 points: Vec::new(),
             });

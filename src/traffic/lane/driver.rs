@@ -152,6 +152,11 @@ impl<R: DriverRing> DriverSender<R> {
         self.pace.stop(self.source.made());
     }
 
+    /// Whether buffers that come back are of use: to send more, or to learn that all is over.
+    fn wants_buffers(&self) -> bool {
+        self.free.len() < self.burst || self.pace.is_done(self.source.made())
+    }
+
     /// Asks for the line of the frame that is written a burst later: who has read it still has it.
     #[inline]
     fn ask_ahead(&self, count: usize) {
@@ -180,7 +185,7 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
         let made = self.source.made();
         let mut moved = 0;
         // reading the used ring takes a cache line from the device: not before it is needed
-        if self.free.len() < self.burst || self.pace.is_done(made) {
+        if self.wants_buffers() {
             moved += self.reap()?;
         }
         let mut allowed = self.pace.allows(made, self.burst, now);
@@ -218,6 +223,11 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
     }
 
     fn ask_for_signals(&mut self) -> bool {
+        if !self.wants_buffers() {
+            // one that comes back is nothing to do: it is left where it is until it is needed
+            self.port.ring.refuse_calls();
+            return false;
+        }
         self.port.ring.ask_for_call()
     }
 
