@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::exit::Exit;
 use super::fault::UsageError;
 use super::run::binary;
-use crate::engine::record::{Between, Recorded, record};
+use crate::engine::record::{Between, Recorded, Rings, record};
 use crate::report::Console;
 use crate::report::style::harmless;
 use crate::suite::environment::{self, Options, REQUIRE_VARIABLE, quote};
@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// Let QEMU's driver send so many frames to a back-end that sends them back, then end
     #[arg(long, value_name = "N", requires = "frontend")]
     packets: Option<u32>,
+    /// Look into the rings as well: what breaks a rule there stands in the trace, and the exit code is 1
+    #[arg(long)]
+    look: bool,
     /// The trace [default: the standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -144,9 +147,10 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         path: args.output.clone(),
         last: args.last.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
     };
-    let recorded = record(&between, &environment, made(args), &output)?;
+    let recorded = record(&between, &environment, made(args), &output, args.look)?;
     report(&recorded, args, out);
-    Ok(if recorded.stopped.is_some() {
+    let broken = recorded.rings.as_ref().is_some_and(|rings| rings.broken > 0);
+    Ok(if recorded.stopped.is_some() || broken {
         Exit::Failed
     } else {
         Exit::Passed
@@ -172,6 +176,10 @@ fn made(args: &Args) -> Made {
     }
 }
 
+fn plural(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 /// To the standard error, since the trace may go to the standard output.
 fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
     let Recorded {
@@ -179,6 +187,7 @@ fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
         exits,
         last_words,
         stopped,
+        rings,
     } = recorded;
     for (peer, exit) in exits {
         out.line(format_args!("{peer} ended: {exit}"));
@@ -191,11 +200,19 @@ fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
     if let Some(what) = stopped {
         out.line(format_args!("stopped: {what}"));
     }
+    if let Some(Rings { broken, lines, marks }) = rings {
+        lines.iter().for_each(|line| out.line(line));
+        let seen = match marks[..] {
+            [] => "no ring was looked into".to_owned(),
+            _ => format!("seen in the rings: {}", marks.join(", ")),
+        };
+        let broken = plural(*broken, "broken rule");
+        out.line(format_args!("{broken}; {seen}"));
+    }
     let to = args
         .output
         .as_ref()
         .map_or(String::new(), |path| format!(", written to {}", path.display()));
-    let plural = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     out.line(format_args!(
         "{} on {}, {} in all{to}",
         plural(counts.messages, "message"),
