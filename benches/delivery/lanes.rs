@@ -10,7 +10,7 @@ use vhost_user_harness::ring::Buffer;
 use vhost_user_harness::ring::burst::{Chains, Device, DeviceRing, Done, Driver, DriverRing};
 use vhost_user_harness::traffic::{sink::Sink, sizes::Sizes, source::Source};
 
-use super::Rings;
+use super::{Asked, Rings};
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
@@ -131,10 +131,15 @@ fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work) -> Lane
     }
 }
 
+fn source(stream: u16, asked: &Asked) -> Source {
+    let sizes = Sizes::fixed(asked.bytes as u64).expect("a size");
+    Source::new(stream, sizes).sampling(asked.sample)
+}
+
 /// Both rings of a front-end, which has its receive buffers out.
-pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
+pub(super) fn driver_side(front: &BareFront, asked: &Asked) -> Rings<Driver> {
     let reach = front.memory.reach();
-    let stride = (bytes + HEADER).next_multiple_of(64) as u32 + 64;
+    let stride = (asked.bytes + HEADER).next_multiple_of(64) as u32 + 64;
     let driver = |ring: &BareRing| {
         Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
     };
@@ -155,21 +160,20 @@ pub(super) fn driver_side(front: &BareFront, bytes: usize) -> Rings<Driver> {
             transmit,
             &reach,
             (at + (4 << 20), stride, 0),
-            Work::Source(Source::new(0, Sizes::fixed(bytes as u64).expect("a size"))),
+            Work::Source(source(0, asked)),
         ),
     }
 }
 
 /// Both rings of a back-end: it receives what the front-end transmits.
-pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, bytes: usize) -> Rings<Device> {
+pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, asked: &Asked) -> Rings<Device> {
     let device = |ring: &BareRing| {
         let mut device = Device::start(ring.layout, ring.base, reach, bare::options(features)).expect("in memory");
         device.refuse_kicks();
         device
     };
-    let source = Source::new(1, Sizes::fixed(bytes as u64).expect("a size"));
     Rings {
-        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source)),
+        transmit: lane(device(&rings[0]), reach, (0, 0, 0), Work::Source(source(1, asked))),
         receive: lane(
             device(&rings[1]),
             reach,

@@ -117,6 +117,7 @@ impl Meddler {
                     stream: 0x7777,
                     seq: self.at,
                     stamp: 0,
+                    bare: false,
                 };
                 frame::make(&header, &mut packet[NET_HEADER_BYTES..bytes]);
             }

@@ -12,6 +12,8 @@ pub const FRAME_BYTES_MAX: usize = 9000;
 /// Bytes before the pattern.
 const HEADER_BYTES: usize = 48;
 const WORD: usize = 8;
+/// In the word of the stream: see [`Header::bare`].
+const BARE: u64 = 1 << 16;
 /// Where each part of the header begins.
 const SEQ_AT: usize = 16;
 const STAMP_AT: usize = 24;
@@ -37,6 +39,19 @@ pub struct Header {
     pub seq: u64,
     /// When it was made, in nanoseconds of the source's clock; 0 if nobody asked for it.
     pub stamp: u64,
+    /// It has no content of its own: what stood in its buffer is what goes with it, and nobody looks at it.
+    pub bare: bool,
+}
+
+impl Header {
+    fn of(seq: u64, stamp: u64, stream_word: u64) -> Self {
+        Self {
+            stream: stream_word as u16,
+            seq,
+            stamp,
+            bare: stream_word & BARE != 0,
+        }
+    }
 }
 
 /// What is wrong with a frame.
@@ -77,9 +92,11 @@ fn first_word(header: &Header) -> u64 {
     mix(mix(header.seq ^ (u64::from(header.stream) << 48), OF_SEQ), OF_CONTENT)
 }
 
+/// The word with stream, length, and whether it is bare.
 #[inline(always)]
-fn stream_word(stream: u16, length: usize) -> u64 {
-    u64::from(stream) | (length as u64) << 32
+fn stream_word(header: &Header, length: usize) -> u64 {
+    let bare = if header.bare { BARE } else { 0 };
+    u64::from(header.stream) | bare | (length as u64) << 32
 }
 
 #[inline(always)]
@@ -99,31 +116,53 @@ const OPENING_WORDS: [u64; 2] = {
     [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
 };
 
+/// Words of a header.
+pub const HEADER_WORDS: usize = HEADER_BYTES / WORD;
+
+/// The header of a frame whose words add up to `content`.
+#[inline(always)]
+fn head(header: &Header, length: usize, content: u64) -> [u64; HEADER_WORDS] {
+    let stream = stream_word(header, length);
+    let sum = checksum(header, stream, content);
+    let [one, two] = OPENING_WORDS;
+    [one, two, header.seq, header.stamp, stream, sum]
+}
+
+/// A frame without content, which is its header alone, whatever its length.
+#[inline(always)]
+#[must_use]
+pub fn make_bare(header: &Header, length: usize) -> [u64; HEADER_WORDS] {
+    head(header, length, 0)
+}
+
+/// Whether a frame of this length has no content and a header as it was sent. If not, [`check`] tells what it is.
+#[inline(always)]
+#[must_use]
+pub fn check_bare(words: &[u64; HEADER_WORDS], length: usize) -> Option<Header> {
+    let [_, _, seq, stamp, stream, _] = *words;
+    let header = Header::of(seq, stamp, stream);
+    (header.bare && *words == make_bare(&header, length)).then_some(header)
+}
+
 /// The shortest frame, which is what rates are measured with: all of it fits into registers.
 #[inline(always)]
 #[must_use]
 pub fn make_least(header: &Header) -> [u64; LEAST_WORDS] {
     let first = first_word(header);
     let next = first.wrapping_add(STEP);
-    let stream = stream_word(header.stream, FRAME_BYTES_MIN);
-    let sum = checksum(header, stream, first.wrapping_add(next));
-    let [one, two] = OPENING_WORDS;
-    [one, two, header.seq, header.stamp, stream, sum, first, next]
+    let [one, two, seq, stamp, stream, sum] = head(header, FRAME_BYTES_MIN, first.wrapping_add(next));
+    [one, two, seq, stamp, stream, sum, first, next]
 }
 
 /// Whether this is a shortest frame as it was sent: all of it is compared. If not, [`check`] tells what is wrong.
 #[inline(always)]
 #[must_use]
 pub fn check_least(words: &[u64; LEAST_WORDS]) -> Option<Header> {
-    let [.., seq, stamp, stream, _, _, _] = *words;
-    let header = Header {
-        stream: stream as u16,
-        seq,
-        stamp,
-    };
+    let [_, _, seq, stamp, stream, _, _, _] = *words;
+    let header = Header::of(seq, stamp, stream);
     let sent = make_least(&header);
     let differs = words.iter().zip(&sent).fold(0, |all, (is, sent)| all | (is ^ sent));
-    (differs == 0).then_some(header)
+    (differs == 0 && !header.bare).then_some(header)
 }
 
 #[inline(always)]
@@ -131,19 +170,20 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
-/// Writes a frame over all of `into`, whose length is the frame's: [`FRAME_BYTES_MIN`] to [`FRAME_BYTES_MAX`] bytes.
+/// Writes a frame over all of `into`, whose length is the frame's: [`FRAME_BYTES_MIN`] to [`FRAME_BYTES_MAX`] bytes. What is
+/// behind the header of a bare one stays.
 #[inline]
 pub fn make(header: &Header, into: &mut [u8]) {
     let length = into.len();
     assert!(length >= FRAME_BYTES_MIN, "callers keep to the sizes of `Sizes`");
-    let (head, pattern) = into.split_at_mut(HEADER_BYTES);
-    let content = write_pattern(pattern, first_word(header));
-    let stream = stream_word(header.stream, length);
-    head[..SEQ_AT].copy_from_slice(&OPENING);
-    head[SEQ_AT..STAMP_AT].copy_from_slice(&header.seq.to_le_bytes());
-    head[STAMP_AT..STREAM_AT].copy_from_slice(&header.stamp.to_le_bytes());
-    head[STREAM_AT..SUM_AT].copy_from_slice(&stream.to_le_bytes());
-    head[SUM_AT..].copy_from_slice(&checksum(header, stream, content).to_le_bytes());
+    let (begin, pattern) = into.split_at_mut(HEADER_BYTES);
+    let words = match header.bare {
+        true => make_bare(header, length),
+        false => head(header, length, write_pattern(pattern, first_word(header))),
+    };
+    for (bytes, word) in begin.as_chunks_mut::<WORD>().0.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
+    }
 }
 
 /// Gives the sum of the words written, the last one filled up with zeroes.
@@ -167,28 +207,19 @@ fn tail_mask(bytes: usize) -> u64 {
     (1u64 << (8 * bytes)) - 1
 }
 
-/// Reads the header; every byte of the frame is compared with what was sent, or with `content` false only the header's.
+/// Reads the header; every byte of the frame is compared with what was sent, of a bare one the header's.
 #[inline]
-pub fn check(bytes: &[u8], content: bool) -> Result<Header, Damage> {
+pub fn check(bytes: &[u8]) -> Result<Header, Damage> {
     let length = bytes.len();
     if length < FRAME_BYTES_MIN {
         return Err(too_short(bytes));
     }
-    let stream = word_at(bytes, STREAM_AT);
-    let header = Header {
-        stream: stream as u16,
-        seq: word_at(bytes, SEQ_AT),
-        stamp: word_at(bytes, STAMP_AT),
+    let (header, made) = header_of(bytes);
+    let seen = match header.bare {
+        true => Pattern::default(),
+        false => read_pattern(&bytes[HEADER_BYTES..], first_word(&header)),
     };
-    let pattern = &bytes[HEADER_BYTES..];
-    let first = first_word(&header);
-    let made = (stream >> 32) as usize;
-    let seen = if content {
-        read_pattern(pattern, first)
-    } else {
-        Pattern::unread(length, first)
-    };
-    let sum = checksum(&header, stream, seen.sum);
+    let sum = checksum(&header, word_at(bytes, STREAM_AT), seen.sum);
     let same = bytes[..SEQ_AT] == OPENING && made == length && seen.differs == 0 && sum == word_at(bytes, SUM_AT);
     if same {
         Ok(header)
@@ -197,19 +228,20 @@ pub fn check(bytes: &[u8], content: bool) -> Result<Header, Damage> {
     }
 }
 
+/// The header, and the length that stands in it.
+#[inline(always)]
+fn header_of(bytes: &[u8]) -> (Header, usize) {
+    let stream = word_at(bytes, STREAM_AT);
+    let header = Header::of(word_at(bytes, SEQ_AT), word_at(bytes, STAMP_AT), stream);
+    (header, (stream >> 32) as usize)
+}
+
+#[derive(Default)]
 struct Pattern {
     /// Sum of the words.
     sum: u64,
     /// Bits that were not as expected, anywhere.
     differs: u64,
-}
-
-impl Pattern {
-    /// What would be read if all were well.
-    fn unread(length: usize, first: u64) -> Self {
-        let sum = pattern_sum(length, first);
-        Self { sum, differs: 0 }
-    }
 }
 
 /// What the words of a frame's pattern add up to.
@@ -250,12 +282,7 @@ fn too_short(bytes: &[u8]) -> Damage {
     if bytes.len() < HEADER_BYTES || bytes[..SEQ_AT] != OPENING {
         return Damage::Short;
     }
-    let header = Header {
-        stream: word_at(bytes, STREAM_AT) as u16,
-        seq: word_at(bytes, SEQ_AT),
-        stamp: word_at(bytes, STAMP_AT),
-    };
-    let made = (word_at(bytes, STREAM_AT) >> 32) as usize;
+    let (header, made) = header_of(bytes);
     if is_whole(bytes, &header, made) {
         Damage::Length { header, made }
     } else {
@@ -268,7 +295,10 @@ fn is_whole(bytes: &[u8], header: &Header, made: usize) -> bool {
     if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&made) {
         return false;
     }
-    let content = pattern_sum(made, first_word(header));
+    let content = match header.bare {
+        true => 0,
+        false => pattern_sum(made, first_word(header)),
+    };
     checksum(header, word_at(bytes, STREAM_AT), content) == word_at(bytes, SUM_AT)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::frame::{self, Damage, FRAME_BYTES_MIN, Header};
+use super::frame::{self, Damage, FRAME_BYTES_MIN, Header, LEAST_WORDS};
 use super::gaps::{Gaps, Place};
 use super::latency::Latency;
 use super::pcap::Recording;
@@ -111,7 +111,7 @@ pub struct Tally {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Frames whose content was compared byte for byte; the others' headers only, and only because somebody asked for it.
+    /// Frames with a content that is as it was sent, byte for byte; of the others headers only, because somebody asked for it.
     pub contents: u64,
     /// Frames that were sent and did not arrive; known at the end.
     pub lost: u64,
@@ -178,8 +178,6 @@ impl Tally {
 #[derive(Debug, Clone)]
 pub struct Sink {
     streams: Vec<(u16, Gaps)>,
-    /// Of every so many frames, one is compared byte for byte.
-    sample: u64,
     tally: Tally,
     latency: Latency,
     /// Repetitions that are allowed: what a back-end had and had not returned when it died, it may see again.
@@ -198,7 +196,6 @@ impl Sink {
     pub fn new(streams: &[u16]) -> Self {
         Self {
             streams: streams.iter().map(|stream| (*stream, Gaps::default())).collect(),
-            sample: 1,
             tally: Tally::default(),
             latency: Latency::default(),
             again_allowed: 0,
@@ -261,13 +258,6 @@ impl Sink {
         self.alarm
     }
 
-    /// Compares only one of every `n` contents; headers, numbers and lengths are always looked at.
-    #[must_use]
-    pub fn sampling(mut self, n: u64) -> Self {
-        self.sample = n.max(1);
-        self
-    }
-
     /// Expects the frames of a file on its only stream, again and again in their order.
     #[must_use]
     pub fn recorded(mut self, recording: Arc<Recording>) -> Self {
@@ -281,11 +271,9 @@ impl Sink {
         if self.recording.is_some() {
             return self.take_recorded(bytes);
         }
-        let content = self.sample == 1 || self.tally.frames.is_multiple_of(self.sample);
-        let checked = frame::check(bytes, content);
+        let checked = frame::check(bytes);
         self.tally.frames += 1;
         self.tally.bytes += bytes.len() as u64;
-        self.tally.contents += u64::from(content);
         match checked {
             Ok(header) => self.whole(&header, now),
             Err(damage) => self.damaged(damage, bytes.len()),
@@ -296,29 +284,43 @@ impl Sink {
     /// each word read once; others, and what is wrong, in `scratch`, which has room for the longest.
     #[inline]
     pub fn take_place(&mut self, place: shared::Place<'_>, at: usize, now: u64, scratch: &mut [u8]) {
-        if place.len() == at + FRAME_BYTES_MIN
-            && self.recording.is_none()
+        if self.recording.is_none()
             && let Some(words) = place.words(at)
         {
-            if let Some(header) = frame::check_least(&words) {
+            let length = place.len() - at;
+            if let Some(header) = frame::check_bare(&words, length) {
                 self.tally.frames += 1;
-                self.tally.bytes += FRAME_BYTES_MIN as u64;
-                self.tally.contents += 1;
+                self.tally.bytes += length as u64;
                 return self.whole(&header, now);
             }
-            // told from what was read, which may not stand there any more
-            for (bytes, word) in scratch.chunks_exact_mut(size_of::<u64>()).zip(words) {
-                bytes.copy_from_slice(&word.to_le_bytes());
+            if length == FRAME_BYTES_MIN
+                && let Some(words) = place.words(at)
+            {
+                return self.take_least(&words, now, scratch);
             }
-            return self.take(&scratch[..FRAME_BYTES_MIN], now);
         }
         let length = place.copy_out(at, scratch);
         self.take(&scratch[..length], now);
     }
 
+    #[inline(always)]
+    fn take_least(&mut self, words: &[u64; LEAST_WORDS], now: u64, scratch: &mut [u8]) {
+        if let Some(header) = frame::check_least(words) {
+            self.tally.frames += 1;
+            self.tally.bytes += FRAME_BYTES_MIN as u64;
+            return self.whole(&header, now);
+        }
+        // told from what was read, which may not stand there any more
+        for (bytes, word) in scratch.chunks_exact_mut(size_of::<u64>()).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        self.take(&scratch[..FRAME_BYTES_MIN], now);
+    }
+
     /// A frame that is as it was sent.
     #[inline(always)]
     fn whole(&mut self, header: &Header, now: u64) {
+        self.tally.contents += u64::from(!header.bare);
         let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
         match stream.map(|(_, gaps)| gaps.take(header.seq)) {
             Some(Place::Next) => {}

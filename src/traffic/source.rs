@@ -14,6 +14,8 @@ pub struct Source {
     /// The length, where all frames are alike: no division a frame.
     only: Option<usize>,
     next: u64,
+    /// Of every so many frames one has content, the others a header alone.
+    sample: u64,
     /// Frames of a file instead of made ones: their own bytes, without a header of ours.
     recording: Option<Arc<Recording>>,
 }
@@ -27,7 +29,27 @@ impl Source {
             only: sizes.only(),
             sizes,
             next: 0,
+            sample: 1,
             recording: None,
+        }
+    }
+
+    /// Makes content for one of every `n` frames only, which the frames themselves say. Cache lines of the others' content
+    /// stay where they are.
+    #[must_use]
+    pub fn sampling(mut self, n: u64) -> Self {
+        self.sample = n.max(1);
+        self
+    }
+
+    /// The header of the next frame.
+    #[inline(always)]
+    fn header(&self, stamp: u64) -> Header {
+        Header {
+            stream: self.stream,
+            seq: self.next,
+            stamp,
+            bare: self.sample > 1 && !self.next.is_multiple_of(self.sample),
         }
     }
 
@@ -59,29 +81,26 @@ impl Source {
             self.next += 1;
             return length;
         }
-        let header = Header {
-            stream: self.stream,
-            seq: self.next,
-            stamp,
-        };
+        let header = self.header(stamp);
         frame::make(&header, &mut into[..length]);
         self.next += 1;
         length
     }
 
     /// Writes the next frame to shared memory from byte `at` of `place` on; gives its length. What does not fit is cut off.
-    /// The shortest frames are made in registers, others in `scratch`.
+    /// The shortest frames are made in registers, and headers without content, others in `scratch`.
     #[inline]
     pub fn fill_place(&mut self, place: Place<'_>, at: usize, stamp: u64, scratch: &mut [u8]) -> usize {
-        if self.only == Some(FRAME_BYTES_MIN) && self.recording.is_none() {
-            let header = Header {
-                stream: self.stream,
-                seq: self.next,
-                stamp,
+        if self.recording.is_none() {
+            let (header, length) = (self.header(stamp), self.next_len());
+            let written = match length {
+                _ if header.bare => place.set_words(at, frame::make_bare(&header, length)),
+                FRAME_BYTES_MIN => place.set_words(at, frame::make_least(&header)),
+                _ => false,
             };
-            if place.set_words(at, frame::make_least(&header)) {
+            if written {
                 self.next += 1;
-                return FRAME_BYTES_MIN;
+                return length;
             }
         }
         let length = self.fill(scratch, stamp);

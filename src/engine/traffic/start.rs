@@ -385,7 +385,7 @@ impl Run<'_> {
     }
 
     fn sink(&self, id: u16, load: &Load) -> Sink {
-        let mut sink = Sink::new(&[id]).sampling(load.sample);
+        let mut sink = Sink::new(&[id]);
         if load.may_repeat {
             sink.allow_again(u64::MAX);
         }
@@ -399,7 +399,7 @@ impl Run<'_> {
     }
 
     fn source(&self, id: u16, load: &Load) -> Source {
-        let source = Source::new(id, load.sizes.clone());
+        let source = Source::new(id, load.sizes.clone()).sampling(load.sample);
         match &load.recording {
             Some(recording) => source.recorded(Arc::clone(recording)),
             None => source,

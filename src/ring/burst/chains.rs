@@ -12,6 +12,8 @@ pub struct Ticket {
     pub id: u16,
     /// Descriptors it takes in the ring.
     pub descriptors: u16,
+    /// It has buffers to write to, so that its length says something: it is not returned by a later chain alone.
+    pub writable: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,14 +131,14 @@ impl<'m> Chains<'m> {
     }
 
     #[inline(always)]
-    pub(super) fn push_single(&mut self, ticket: Ticket, place: Place<'m>, writable: bool) {
+    pub(super) fn push_single(&mut self, ticket: Ticket, place: Place<'m>) {
         // asked for now, so that the whole burst is on its way when the first is looked at
-        if writable {
+        if ticket.writable {
             place.prefetch_header_and_write();
         } else {
             place.prefetch_read();
         }
-        let buffers = match writable {
+        let buffers = match ticket.writable {
             false => Buffers::Readable(place),
             true => Buffers::Writable(place),
         };
@@ -195,7 +197,10 @@ impl Walk {
 
     pub(super) fn end(self, ticket: Ticket, into: &mut Chains<'_>) {
         into.entries.push(Entry {
-            ticket,
+            ticket: Ticket {
+                writable: self.writes,
+                ..ticket
+            },
             buffers: Buffers::Several {
                 first: self.first as u32,
                 readable: (self.first + self.readable) as u32,

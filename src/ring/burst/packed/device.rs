@@ -24,7 +24,7 @@ struct Given {
     at: Position,
     chains: u16,
     descriptors: u32,
-    /// With IN_ORDER, those of a burst whose first chains have no length: the last of them stands for all, in the place of
+    /// With IN_ORDER, those of a burst that begins with chains which have nothing to write to: the last of them stands for all, in the place of
     /// the first.
     held: Vec<Ticket>,
 }
@@ -101,8 +101,9 @@ impl PackedDevice {
             let ticket = Ticket {
                 id: id_of(seen),
                 descriptors: 1,
+                writable: flags & DESC_F_WRITE != 0,
             };
-            into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
+            into.push_single(ticket, place);
             avail = avail.advanced(1, size);
             if avail.at == 0 {
                 break;
@@ -156,6 +157,7 @@ impl PackedDevice {
                 return result.map(|()| Ticket {
                     id: id_of(seen),
                     descriptors,
+                    writable: false,
                 });
             }
         }
@@ -280,7 +282,7 @@ impl DeviceRing for PackedDevice {
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         if self.options.in_order {
-            if len == 0 && self.given.chains == 0 {
+            if !ticket.writable && len == 0 && self.given.chains == 0 {
                 return self.given.held.push(ticket);
             }
             if !self.given.held.is_empty() {

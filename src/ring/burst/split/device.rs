@@ -28,7 +28,7 @@ pub struct SplitDevice {
     given: u16,
     /// What the elements of the used ring hold, so that one is written only where it changes: id, and length above it.
     written: Vec<u64>,
-    /// With IN_ORDER, the heads of a burst whose first chains have no length: the last of them stands for all, in the place
+    /// With IN_ORDER, the heads of a burst that begins with chains which have nothing to write to: the last of them stands for all, in the place
     /// of the first.
     held: Vec<u16>,
     taken: u16,
@@ -106,8 +106,9 @@ impl SplitDevice {
             let ticket = Ticket {
                 id: head,
                 descriptors: 1,
+                writable: flags & DESC_F_WRITE != 0,
             };
-            into.push_single(ticket, place, flags & DESC_F_WRITE != 0);
+            into.push_single(ticket, place);
             return Ok(());
         }
         self.walk(reach, head, into)
@@ -141,7 +142,14 @@ impl SplitDevice {
         let mut walk = Walk::begin(head, into);
         match self.follow(reach, head, &mut walk, into) {
             Ok(descriptors) => {
-                walk.end(Ticket { id: head, descriptors }, into);
+                walk.end(
+                    Ticket {
+                        id: head,
+                        descriptors,
+                        writable: false,
+                    },
+                    into,
+                );
                 Ok(())
             }
             Err(error) => {
@@ -271,7 +279,7 @@ impl DeviceRing for SplitDevice {
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         if self.options.in_order {
-            if len == 0 && self.given == 0 {
+            if !ticket.writable && len == 0 && self.given == 0 {
                 return self.held.push(ticket.id);
             }
             if !self.held.is_empty() {
