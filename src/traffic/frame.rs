@@ -144,6 +144,16 @@ pub fn check_bare(words: &[u64; HEADER_WORDS], length: usize) -> Option<Header> 
     (header.bare && *words == make_bare(&header, length)).then_some(header)
 }
 
+/// Whether what begins so is none of ours at all, as [`check`] would tell after a longer look.
+#[inline(always)]
+#[must_use]
+pub fn is_foreign(words: &[u64; HEADER_WORDS]) -> bool {
+    // the last four bytes of the opening are what others would not have by chance
+    let [_, two, seq, stamp, stream, sum] = *words;
+    let has_mark = two >> 32 == OPENING_WORDS[1] >> 32;
+    !has_mark && !is_sum(&Header::of(seq, stamp, stream), stream, sum)
+}
+
 /// The shortest frame, which is what rates are measured with: all of it fits into registers.
 #[inline(always)]
 #[must_use]
@@ -283,7 +293,7 @@ fn too_short(bytes: &[u8]) -> Damage {
         return Damage::Short;
     }
     let (header, made) = header_of(bytes);
-    if is_whole(bytes, &header, made) {
+    if is_whole(bytes, &header) {
         Damage::Length { header, made }
     } else {
         Damage::Short
@@ -291,7 +301,14 @@ fn too_short(bytes: &[u8]) -> Damage {
 }
 
 /// Whether header and checksum belong together, whatever became of the content.
-fn is_whole(bytes: &[u8], header: &Header, made: usize) -> bool {
+fn is_whole(bytes: &[u8], header: &Header) -> bool {
+    is_sum(header, word_at(bytes, STREAM_AT), word_at(bytes, SUM_AT))
+}
+
+/// The same of the words themselves.
+#[inline(always)]
+fn is_sum(header: &Header, stream_word: u64, sum: u64) -> bool {
+    let made = (stream_word >> 32) as usize;
     if !(FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&made) {
         return false;
     }
@@ -299,7 +316,7 @@ fn is_whole(bytes: &[u8], header: &Header, made: usize) -> bool {
         true => 0,
         false => pattern_sum(made, first_word(header)),
     };
-    checksum(header, word_at(bytes, STREAM_AT), content) == word_at(bytes, SUM_AT)
+    checksum(header, stream_word, content) == sum
 }
 
 /// Tells what is wrong with a frame that is not as it should be.
@@ -307,7 +324,7 @@ fn is_whole(bytes: &[u8], header: &Header, made: usize) -> bool {
 #[inline(never)]
 fn look_closer(bytes: &[u8], header: &Header, made: usize) -> Damage {
     let opening = bytes[..SEQ_AT].iter().zip(&OPENING).position(|(is, sent)| is != sent);
-    let (header, whole) = (*header, is_whole(bytes, header, made));
+    let (header, whole) = (*header, is_whole(bytes, header));
     match opening {
         Some(at) if whole => return Damage::Content { header, at },
         // the last four bytes of the opening are what others would not have by chance

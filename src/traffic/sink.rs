@@ -293,6 +293,11 @@ impl Sink {
                 self.tally.bytes += length as u64;
                 return self.whole(&header, now);
             }
+            if length >= FRAME_BYTES_MIN && frame::is_foreign(&words) {
+                self.tally.frames += 1;
+                self.tally.bytes += length as u64;
+                return self.foreign(length);
+            }
             if length == FRAME_BYTES_MIN
                 && let Some(words) = place.words(at)
             {
@@ -315,6 +320,15 @@ impl Sink {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         self.take(&scratch[..FRAME_BYTES_MIN], now);
+    }
+
+    /// A frame of somebody else, of whom there may be many.
+    #[inline(always)]
+    fn foreign(&mut self, arrived: usize) {
+        self.tally.foreign += 1;
+        if self.tally.findings.len() < FINDINGS_MAX {
+            self.note(None, What::Foreign { arrived });
+        }
     }
 
     /// A frame that is as it was sent.
@@ -391,10 +405,7 @@ impl Sink {
     #[cold]
     fn damaged(&mut self, damage: Damage, arrived: usize) {
         let (stream, what) = match damage {
-            Damage::Foreign => {
-                self.tally.foreign += 1;
-                (None, What::Foreign { arrived })
-            }
+            Damage::Foreign => return self.foreign(arrived),
             Damage::Header => {
                 self.tally.damaged += 1;
                 (None, What::Header { arrived })
@@ -428,6 +439,7 @@ impl Sink {
         }
     }
 
+    #[cold]
     fn note(&mut self, stream: Option<u16>, what: What) {
         let arrival = self.tally.frames - 1;
         let finding = Finding { arrival, stream, what };
