@@ -204,7 +204,7 @@ fn drive<R: DriverRing>(
     ring: &mut R,
     reach: &Reach,
     work: &mut Work,
-    (at, stride, next): &mut (u64, u32, u32),
+    (buffers, stride, next): &mut (u64, u32, u32),
     scratch: &mut [u8],
 ) -> usize {
     let mut done = [Done::default(); BURST];
@@ -223,13 +223,13 @@ fn drive<R: DriverRing>(
             let ahead = *next + BURST as u32;
             let mut token = if ahead >= size { ahead - size } else { ahead };
             for _ in 0..count {
-                if let Some(frame) = reach.place(*at + u64::from(token * *stride) + HEADER as u64, 64) {
+                if let Some(frame) = reach.place(*buffers + u64::from(token * *stride) + HEADER as u64, 64) {
                     frame.prefetch_write();
                 }
                 token = after(token);
                 let token = *next;
                 *next = after(token);
-                let address = *at + u64::from(token * *stride);
+                let address = *buffers + u64::from(token * *stride);
                 let place = reach.place(address, *stride).expect("it is in memory");
                 // the header is zero, which it was when memory was made
                 let len = source.fill_place(place, HEADER, 0, scratch);
@@ -248,18 +248,23 @@ fn drive<R: DriverRing>(
                     TURNS => 0,
                     _ => ring.reap(&mut coming).expect("the device keeps the rules"),
                 };
-                for done in &coming[..next] {
-                    if let Some(place) = reach.place(*at + u64::from(done.token * *stride), done.len) {
+                let ask = |at: usize| {
+                    if let Some(done) = coming[..next].get(at)
+                        && let Some(place) = reach.place(*buffers + u64::from(done.token * *stride), done.len)
+                        && let Some(place) = place.part(HEADER, place.len().saturating_sub(HEADER))
+                    {
                         place.prefetch_read();
                     }
-                }
-                for done in &done[..count] {
-                    let address = *at + u64::from(done.token * *stride);
+                };
+                for (at, done) in done[..count].iter().enumerate() {
+                    ask(at);
+                    let address = *buffers + u64::from(done.token * *stride);
                     let place = reach.place(address, done.len).expect("it is in memory");
                     sink.take_place(place, HEADER, 0, scratch);
                     ring.add(done.token, Buffer::writable(address, *stride))
                         .expect("it was returned");
                 }
+                (count..next).for_each(ask);
                 if count > 0 {
                     ring.publish();
                     moved += count;
@@ -310,7 +315,8 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         };
         match work {
             Work::Source(source) => {
-                for chain in chains.iter() {
+                for (at, chain) in chains.iter().enumerate() {
+                    coming.prefetch(at);
                     let place = chain.writable.first().expect("a receive buffer");
                     assert!(
                         place.len() >= HEADER + source.next_len(),
@@ -328,7 +334,8 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                 }
             }
             Work::Sink(sink) => {
-                for chain in chains.iter() {
+                for (at, chain) in chains.iter().enumerate() {
+                    coming.prefetch(at);
                     match chain.readable {
                         [place] => sink.take_place(*place, HEADER, 0, scratch),
                         places => {
@@ -345,6 +352,7 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                 }
             }
         }
+        (chains.len()..coming.len()).for_each(|at| coming.prefetch(at));
         if !chains.is_empty() {
             ring.flush();
             moved += chains.len();
