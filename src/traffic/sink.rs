@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::frame::{self, Damage, FRAME_BYTES_MIN, Header, LEAST_WORDS};
+use super::frame::{self, Damage, FRAME_BYTES_MIN, HEADER_WORDS, Header, LEAST_WORDS};
 use super::gaps::{Gaps, Place};
 use super::latency::Latency;
 use super::pcap::Recording;
@@ -271,12 +271,13 @@ impl Sink {
         if self.recording.is_some() {
             return self.take_recorded(bytes);
         }
-        let checked = frame::check(bytes);
-        self.tally.frames += 1;
-        self.tally.bytes += bytes.len() as u64;
-        match checked {
-            Ok(header) => self.whole(&header, now),
-            Err(damage) => self.damaged(damage, bytes.len()),
+        match frame::check(bytes) {
+            Ok(header) => self.whole(&header, bytes.len(), now),
+            Err(damage) => {
+                self.tally.frames += 1;
+                self.tally.bytes += bytes.len() as u64;
+                self.damaged(damage, bytes.len());
+            }
         }
     }
 
@@ -284,42 +285,56 @@ impl Sink {
     /// each word read once; others, and what is wrong, in `scratch`, which has room for the longest.
     #[inline]
     pub fn take_place(&mut self, place: shared::Place<'_>, at: usize, now: u64, scratch: &mut [u8]) {
-        if self.recording.is_none()
-            && let Some(words) = place.words(at)
-        {
-            let length = place.len() - at;
-            if let Some(header) = frame::check_bare(&words, length) {
-                self.tally.frames += 1;
-                self.tally.bytes += length as u64;
-                return self.whole(&header, now);
-            }
-            if length >= FRAME_BYTES_MIN && frame::is_foreign(&words) {
-                self.tally.frames += 1;
-                self.tally.bytes += length as u64;
-                return self.foreign(length);
-            }
+        let length = place.len().saturating_sub(at);
+        if self.recording.is_none() && length >= FRAME_BYTES_MIN {
             if length == FRAME_BYTES_MIN
                 && let Some(words) = place.words(at)
             {
-                return self.take_least(&words, now, scratch);
+                return match frame::check_least(&words) {
+                    Some(header) => self.whole(&header, length, now),
+                    None => self.other_least(&words, now, scratch),
+                };
+            }
+            if let Some(words) = place.words(at)
+                && self.has_no_content(&words, length, now)
+            {
+                return;
             }
         }
         let length = place.copy_out(at, scratch);
         self.take(&scratch[..length], now);
     }
 
-    #[inline(always)]
-    fn take_least(&mut self, words: &[u64; LEAST_WORDS], now: u64, scratch: &mut [u8]) {
-        if let Some(header) = frame::check_least(words) {
-            self.tally.frames += 1;
-            self.tally.bytes += FRAME_BYTES_MIN as u64;
-            return self.whole(&header, now);
+    /// One of the shortest length which is not a whole frame with content.
+    #[inline(never)]
+    fn other_least(&mut self, words: &[u64; LEAST_WORDS], now: u64, scratch: &mut [u8]) {
+        let (head, _) = words.split_at(HEADER_WORDS);
+        if let Ok(head) = head.try_into()
+            && self.has_no_content(head, FRAME_BYTES_MIN, now)
+        {
+            return;
         }
         // told from what was read, which may not stand there any more
         for (bytes, word) in scratch.chunks_exact_mut(size_of::<u64>()).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         self.take(&scratch[..FRAME_BYTES_MIN], now);
+    }
+
+    /// Takes in a frame that the first words tell all of: one without content, or somebody else's.
+    #[inline]
+    fn has_no_content(&mut self, words: &[u64; HEADER_WORDS], length: usize, now: u64) -> bool {
+        if let Some(header) = frame::check_bare(words, length) {
+            self.whole(&header, length, now);
+            return true;
+        }
+        let foreign = frame::is_foreign(words);
+        if foreign {
+            self.tally.frames += 1;
+            self.tally.bytes += length as u64;
+            self.foreign(length);
+        }
+        foreign
     }
 
     /// A frame of somebody else, of whom there may be many.
@@ -333,7 +348,9 @@ impl Sink {
 
     /// A frame that is as it was sent.
     #[inline(always)]
-    fn whole(&mut self, header: &Header, now: u64) {
+    fn whole(&mut self, header: &Header, length: usize, now: u64) {
+        self.tally.frames += 1;
+        self.tally.bytes += length as u64;
         self.tally.contents += u64::from(!header.bare);
         let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
         match stream.map(|(_, gaps)| gaps.take(header.seq)) {
