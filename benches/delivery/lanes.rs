@@ -15,6 +15,8 @@ use super::{Asked, Rings};
 const HEADER: usize = 12;
 const BURST: usize = 32;
 const REST_SPINS: u32 = 64;
+/// The same for who has not quite caught up.
+const PAUSE_SPINS: u32 = 16;
 /// Bursts in a row before a side looks whether it is to stop.
 const TURNS: usize = 256;
 /// num_buffers of a header, behind two bytes that are zero.
@@ -73,7 +75,7 @@ impl<R: Side> Running<R> {
                     total += now as u64;
                     count.store(total, Ordering::Relaxed);
                 } else {
-                    rest();
+                    rest(REST_SPINS);
                 }
             }
             lane
@@ -107,8 +109,8 @@ impl<R> Running<R> {
 
 /// Who has caught up leaves the other side alone for a while: looking again and again takes away the very lines that it is
 /// writing.
-fn rest() {
-    (0..REST_SPINS).for_each(|_| std::hint::spin_loop());
+fn rest(spins: u32) {
+    (0..spins).for_each(|_| std::hint::spin_loop());
 }
 
 fn pin(cpu: usize) {
@@ -248,23 +250,20 @@ fn drive<R: DriverRing>(
                     TURNS => 0,
                     _ => ring.reap(&mut coming).expect("the device keeps the rules"),
                 };
-                let ask = |at: usize| {
-                    if let Some(done) = coming[..next].get(at)
-                        && let Some(place) = reach.place(*buffers + u64::from(done.token * *stride), done.len)
-                        && let Some(place) = place.part(HEADER, place.len().saturating_sub(HEADER))
+                for done in &coming[..next] {
+                    if let Some(place) = reach.place(*buffers + u64::from(done.token * *stride), done.len)
+                        && let Some(frame) = place.part(HEADER, place.len().saturating_sub(HEADER))
                     {
-                        place.prefetch_read();
+                        frame.prefetch_read();
                     }
-                };
-                for (at, done) in done[..count].iter().enumerate() {
-                    ask(at);
+                }
+                for done in &done[..count] {
                     let address = *buffers + u64::from(done.token * *stride);
                     let place = reach.place(address, done.len).expect("it is in memory");
                     sink.take_place(place, HEADER, 0, scratch);
                     ring.add(done.token, Buffer::writable(address, *stride))
                         .expect("it was returned");
                 }
-                (count..next).for_each(ask);
                 if count > 0 {
                     ring.publish();
                     moved += count;
@@ -273,7 +272,7 @@ fn drive<R: DriverRing>(
                     break;
                 }
                 if next < BURST {
-                    rest();
+                    rest(PAUSE_SPINS);
                 }
                 std::mem::swap(&mut done, &mut coming);
                 count = next;
@@ -315,8 +314,7 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         };
         match work {
             Work::Source(source) => {
-                for (at, chain) in chains.iter().enumerate() {
-                    coming.prefetch(at);
+                for chain in chains.iter() {
                     let place = chain.writable.first().expect("a receive buffer");
                     assert!(
                         place.len() >= HEADER + source.next_len(),
@@ -334,8 +332,7 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                 }
             }
             Work::Sink(sink) => {
-                for (at, chain) in chains.iter().enumerate() {
-                    coming.prefetch(at);
+                for chain in chains.iter() {
                     match chain.readable {
                         [place] => sink.take_place(*place, HEADER, 0, scratch),
                         places => {
@@ -352,7 +349,6 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
                 }
             }
         }
-        (chains.len()..coming.len()).for_each(|at| coming.prefetch(at));
         if !chains.is_empty() {
             ring.flush();
             moved += chains.len();
@@ -361,7 +357,7 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
             break;
         }
         if next < BURST {
-            rest();
+            rest(PAUSE_SPINS);
         }
         std::mem::swap(&mut chains, &mut coming);
     }

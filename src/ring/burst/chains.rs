@@ -104,23 +104,6 @@ impl<'m> Chains<'m> {
         self.entries.iter().map(|entry| self.view(entry))
     }
 
-    /// Asks for the cache lines with which the chain at `index` begins, if it has one buffer: those of a burst are on their
-    /// way together when they are needed, one at a time while the burst before is worked on better than all at once.
-    #[inline(always)]
-    pub fn prefetch(&self, index: usize) {
-        match self.entries.get(index).map(|entry| &entry.buffers) {
-            Some(Buffers::Readable(place)) => place.prefetch_read(),
-            Some(Buffers::Writable(place)) => place.prefetch_header_and_write(),
-            _ => {}
-        }
-    }
-
-    /// The same for all of them.
-    #[inline]
-    pub fn prefetch_all(&self) {
-        (0..self.entries.len()).for_each(|at| self.prefetch(at));
-    }
-
     #[inline(always)]
     fn view<'c>(&'c self, entry: &'c Entry<'m>) -> TakenChain<'c, 'm> {
         let (readable, writable): (&[_], &[_]) = match &entry.buffers {
@@ -149,6 +132,12 @@ impl<'m> Chains<'m> {
 
     #[inline(always)]
     pub(super) fn push_single(&mut self, ticket: Ticket, place: Place<'m>) {
+        // asked for now, so that the whole burst is on its way when the first is looked at
+        if ticket.writable {
+            place.prefetch_header_and_write();
+        } else {
+            place.prefetch_read();
+        }
         let buffers = match ticket.writable {
             false => Buffers::Readable(place),
             true => Buffers::Writable(place),

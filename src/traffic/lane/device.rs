@@ -216,7 +216,6 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
         let Some(port) = &mut self.port else { return Ok(0) };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, self.burst)?;
-        chains.prefetch_all();
         let now = if self.stamps { now } else { 0 };
         let mut wrong = None;
         for chain in chains.iter() {
@@ -352,7 +351,6 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         let wanted = if self.merges { self.buffers } else { allowed };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
-        chains.prefetch_all();
         let stamp = if self.stamps { now.max(1) } else { 0 };
         let (mut used, mut sent) = (0, 0);
         let mut wrong = None;

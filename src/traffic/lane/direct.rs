@@ -63,7 +63,6 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DirectSender<R> 
         }
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, allowed)?;
-        chains.prefetch_all();
         let mut sent = 0;
         let mut wrong = None;
         for chain in chains.iter() {

@@ -71,8 +71,6 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
         }
         let mut back = std::mem::take(&mut self.back).emptied();
         let room = to.ring.take(&to.reach, &mut back, self.buffers)?;
-        out.prefetch_all();
-        back.prefetch_all();
         let (mut sent, mut used) = (0, 0);
         for chain in out.iter() {
             let mut bytes = gather(&chain, &mut self.scratch.0[..]);
