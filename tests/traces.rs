@@ -86,7 +86,11 @@ fn printing_gives_the_file_again() {
 fn headers_are_complete() {
     for (file, trace) in traces() {
         let made = &trace.header.made;
-        let complete = made.by.starts_with("vuh ") && made.command.starts_with("vuh record ") && made.note.is_some();
+        let complete = made.by.starts_with("vuh ")
+            && ["vuh record ", "vuh run "]
+                .iter()
+                .any(|verb| made.command.starts_with(verb))
+            && made.note.is_some();
         assert!(complete && trace.header.device.is_some(), "{}", file.display());
         assert!(
             trace.header.peers.iter().all(|p| p.version.is_some()),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use vhost_user_harness::sys::cpu;
 use vhost_user_harness::sys::fd::eventfd;
 use vhost_user_harness::sys::poll::{Interest, wait};
 use vhost_user_harness::sys::socket::{receive, send};
@@ -29,7 +30,65 @@ fn main() {
         .skip(1)
         .find_map(|a| a.parse::<usize>().ok())
         .unwrap_or(15);
+    let cpus = cpu::allowed().expect("the kernel says");
+    for place in [Place::One, Place::Two, Place::Free] {
+        match cpus.as_slice() {
+            [one] if place == Place::Two => println!("with processor {one} alone: not run on two"),
+            cpus => trips(place, cpus, rounds),
+        }
+    }
+    cpu::keep_this_thread(&cpus).expect("as before");
+    if std::env::args().any(|word| word == "trips") {
+        return;
+    }
+    dpdk::compare(rounds.div_ceil(5));
+}
+
+/// Which processors the programs are on.
+///
+/// Left alone, the kernel leaves two programs that ask and answer each other on one processor, and spreads three over two, where
+/// each wakes the other by an interrupt: that costs more than all the rest together, and a bare relay just as much.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    /// All on one.
+    One,
+    /// The two programs on one each; who stands between is beside the one that asks.
+    Two,
+    /// Wherever the kernel puts them.
+    Free,
+}
+
+impl Place {
+    /// Where the one that asks runs, and who stands between.
+    fn front(self, cpus: &[usize]) -> &[usize] {
+        if self == Self::Free { cpus } else { &cpus[..1] }
+    }
+
+    fn back(self, cpus: &[usize]) -> &[usize] {
+        if self == Self::Two {
+            &cpus[1..2]
+        } else {
+            self.front(cpus)
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::One => "all on one processor",
+            Self::Two => "front-end and back-end on one processor each",
+            Self::Free => "on any processors",
+        })
+    }
+}
+
+/// The time of a round trip three ways.
+fn trips(place: Place, cpus: &[usize], rounds: usize) {
+    let go = |cpus: &[usize]| cpu::keep_this_thread(cpus).expect("they are there");
     let folder = tempfile::tempdir().expect("a temporary directory");
+    // what is started stays where it is started
+    go(place.front(cpus));
     let mut interposer = start(folder.path(), "trips.yaml");
     let back = UnixListener::bind(folder.path().join("b")).expect("a socket");
     let through = dial(&folder.path().join("a"));
@@ -37,12 +96,15 @@ fn main() {
     let (bare, near) = UnixStream::pair().expect("a pair of sockets");
     let (far, behind) = UnixStream::pair().expect("a pair of sockets");
     let answering = back.accept().expect("the interposer connects").0;
+    let relay = role("relay", near, Some(far));
+    go(place.back(cpus));
     let others = [
         role("answer", beside, None),
         role("answer", behind, None),
         role("answer", answering, None),
-        role("relay", near, Some(far)),
+        relay,
     ];
+    go(place.front(cpus));
     let event = eventfd().expect("an eventfd");
     for (what, request, fds) in [
         ("request and reply", 1u32, vec![]),
@@ -57,7 +119,7 @@ fn main() {
         let mut ratios: Vec<f64> = times[2].iter().zip(&times[0]).map(|(t, d)| t / d).collect();
         ratios.sort_by(f64::total_cmp);
         let [own, bare, passed] = times.map(median);
-        println!("{what}, median of {rounds} windows of {TRIPS}, interleaved");
+        println!("{what}, {place}: median of {rounds} windows of {TRIPS}, interleaved");
         println!("  direct      {own:7.2} us");
         println!("  bare relay  {bare:7.2} us, {:.2} times the direct one", bare / own);
         println!("  interposer  {passed:7.2} us");
@@ -74,10 +136,6 @@ fn main() {
     for mut other in others {
         other.wait().expect("it ends with its connection");
     }
-    if std::env::args().any(|word| word == "trips") {
-        return;
-    }
-    dpdk::compare(rounds.div_ceil(5));
 }
 
 /// Starts `vuh record` between `a` and `b` in a folder.

@@ -7,12 +7,12 @@ use anyhow::Context;
 use super::exit::Exit;
 use super::fault::UsageError;
 use super::run::binary;
-use crate::engine::record::{Between, Recorded, record};
+use crate::engine::record::{Between, Recorded, Rings, record};
 use crate::report::Console;
 use crate::report::style::harmless;
 use crate::suite::environment::{self, Options, REQUIRE_VARIABLE, quote};
 use crate::suite::recording::{self, Load, Sockets, Started};
-use crate::sys::{limits, signal};
+use crate::sys::{cpu, limits, signal};
 use crate::trace::file::{Made, Output};
 
 /// Time for the peers to come up and to be set up, unless `--timeout` says otherwise.
@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// Let QEMU's driver send so many frames to a back-end that sends them back, then end
     #[arg(long, value_name = "N", requires = "frontend")]
     packets: Option<u32>,
+    /// Look into the rings as well: what breaks a rule there stands in the trace, and the exit code is 1
+    #[arg(long)]
+    look: bool,
     /// The trace [default: the standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -61,6 +64,9 @@ pub(super) struct Args {
     /// Time until the peers are set up, as in '500 ms' or '20 s'
     #[arg(long, value_name = "DURATION")]
     timeout: Option<crate::scenario::scalar::Duration>,
+    /// Stay on this processor, with all that is started
+    #[arg(long, value_name = "N")]
+    cpu: Option<usize>,
     /// Further catalogue files, which go before the built-in ones
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
@@ -71,6 +77,9 @@ Two programs are started (--frontend, --backend), or stood between (--listen, --
 on until one side ends, or until Ctrl-C or SIGTERM; with --listen for any number of connections,
 one after the other and at the same time. Everything crosses as it came, and is written event by
 event: what a kill -9 leaves is a trace up to its last whole event.
+
+Where two programs ask and answer each other on one processor, the kernel tends to spread the three
+over several, and each step then takes an interrupt: --cpu keeps the recorder beside them.
 
   vuh record --frontend qemu --backend qemu-storage-daemon --device blk --blk-io 8 -o blk.yaml
   vuh record --listen /tmp/a.sock --connect /tmp/b.sock --last 10000 -o last.yaml";
@@ -84,6 +93,11 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         require: std::env::var(REQUIRE_VARIABLE).unwrap_or_default(),
         ..Options::default()
     };
+    if let Some(cpu) = args.cpu {
+        // before there are other threads, so that all are there
+        cpu::keep_this_thread(&[cpu])
+            .map_err(|error| UsageError::Unknown(format!("--cpu {cpu}: it cannot be used: {error}")))?;
+    }
     let environment = environment::environment(&options, binary()?)?;
     let device = args.device.as_deref().unwrap_or("generic");
     let load = match (args.blk_io, args.packets) {
@@ -133,9 +147,10 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         path: args.output.clone(),
         last: args.last.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
     };
-    let recorded = record(&between, &environment, made(args), &output)?;
+    let recorded = record(&between, &environment, made(args), &output, args.look)?;
     report(&recorded, args, out);
-    Ok(if recorded.stopped.is_some() {
+    let broken = recorded.rings.as_ref().is_some_and(|rings| rings.broken > 0);
+    Ok(if recorded.stopped.is_some() || broken {
         Exit::Failed
     } else {
         Exit::Passed
@@ -161,6 +176,10 @@ fn made(args: &Args) -> Made {
     }
 }
 
+fn plural(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 /// To the standard error, since the trace may go to the standard output.
 fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
     let Recorded {
@@ -168,6 +187,7 @@ fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
         exits,
         last_words,
         stopped,
+        rings,
     } = recorded;
     for (peer, exit) in exits {
         out.line(format_args!("{peer} ended: {exit}"));
@@ -180,11 +200,19 @@ fn report(recorded: &Recorded, args: &Args, out: &mut Console) {
     if let Some(what) = stopped {
         out.line(format_args!("stopped: {what}"));
     }
+    if let Some(Rings { broken, lines, marks }) = rings {
+        lines.iter().for_each(|line| out.line(line));
+        let seen = match marks[..] {
+            [] => "no ring was looked into".to_owned(),
+            _ => format!("seen in the rings: {}", marks.join(", ")),
+        };
+        let broken = plural(*broken, "broken rule");
+        out.line(format_args!("{broken}; {seen}"));
+    }
     let to = args
         .output
         .as_ref()
         .map_or(String::new(), |path| format!(", written to {}", path.display()));
-    let plural = |n: u64, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     out.line(format_args!(
         "{} on {}, {} in all{to}",
         plural(counts.messages, "message"),

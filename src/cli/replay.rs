@@ -109,7 +109,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         last: None,
     };
     let between = Between::Peers { plan: &plan, driven };
-    let result = record(&between, &environment, made(), &output)?;
+    let result = record(&between, &environment, made(), &output, false)?;
     let present = Trace::read(&path)?;
     let compared = replaying::compared(&recorded, &present, &wanted);
     for (peer, lines) in &result.last_words {

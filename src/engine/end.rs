@@ -117,6 +117,13 @@ fn run_plan<'a>(
             };
             let ended = run.take_down(result.is_ok());
             read(&run.timeline);
+            let kept = match &environment.keep {
+                Some(_) => run.keep_traces(environment, &directory.path),
+                None => Ok(()),
+            };
+            let ended = ended.and_then(|()| {
+                kept.map_err(|e| Stop::harness(format!("the traces cannot be kept: {e}"), Span::default()))
+            });
             run.report(result.and(ended), &mut outcome);
         }
     }

@@ -14,6 +14,7 @@ mod drain;
 mod end;
 mod failure;
 mod gone;
+mod kept;
 mod link;
 mod patterns;
 mod pci;

@@ -13,6 +13,7 @@ use super::failure::{Stop, StopKind};
 use super::link::Link;
 use super::resolve::{self, Peer, Player, Unready};
 use super::run::{DIAL_INTERVAL_MS, Run};
+pub use super::watch::Rings;
 use super::{Environment, Obstacle};
 use crate::link::{End, Stream};
 use crate::scenario::{Diagnostic, Plan};
@@ -62,6 +63,8 @@ pub struct Recorded {
     pub last_words: Vec<(String, Vec<String>)>,
     /// What went wrong while it was driven, if something did. What was recorded until then is there.
     pub stopped: Option<String>,
+    /// What was seen in the rings, if they were looked into.
+    pub rings: Option<Rings>,
 }
 
 /// Why nothing, or not everything, was recorded.
@@ -94,7 +97,8 @@ pub enum RecordError {
     Harness(String),
 }
 
-/// Records until the conversation is over, or the process is asked to stop.
+/// Records until the conversation is over, or the process is asked to stop. If `look` is set, guest memory that crosses is mapped
+/// and its rings are looked into; what is wrong there is told in the trace.
 ///
 /// # Errors
 /// Nothing could be recorded, or the trace could not be written to its end.
@@ -103,6 +107,7 @@ pub fn record(
     environment: &Environment,
     made: Made,
     output: &Output,
+    look: bool,
 ) -> Result<Recorded, RecordError> {
     let (Between::Peers { plan, .. } | Between::Sockets { plan }) = between;
     let peers = resolve::peers(plan, environment).map_err(|unready| match unready {
@@ -121,6 +126,9 @@ pub fn record(
     let stop = |stop: Box<Stop>| RecordError::Peer(stop.diagnostic.one_line(&plan.sources));
     let mut run = Run::new(plan, environment, peers, &directory.path).map_err(stop)?;
     run.timeline.record_to(recorder);
+    if look {
+        run.look_while_recording();
+    }
     let stopped = match between {
         Between::Peers { driven, .. } => run.record_peers(*driven),
         Between::Sockets { .. } => run.record_sockets()?,
@@ -129,6 +137,7 @@ pub fn record(
         StopKind::Interrupted => None,
         _ => Some(stop.diagnostic),
     });
+    let rings = run.rings_seen();
     let exits = run
         .peers
         .iter()
@@ -142,6 +151,7 @@ pub fn record(
         (failed && !lines.is_empty()).then(|| (peer.spec.name.clone(), lines[kept..].to_vec()))
     });
     Ok(Recorded {
+        rings,
         exits: exits.collect(),
         last_words: last_words.collect(),
         counts: match run.timeline.finish_recording() {
@@ -155,7 +165,11 @@ pub fn record(
     })
 }
 
-fn header(made: Made, peers: &[Peer], environment: &Environment) -> Header {
+pub(super) fn header<'a>(
+    made: Made,
+    peers: impl IntoIterator<Item = &'a Peer> + Clone,
+    environment: &Environment,
+) -> Header {
     let note = |peer: &Peer| PeerNote {
         name: peer.name.clone(),
         party: peer.party,
@@ -165,12 +179,12 @@ fn header(made: Made, peers: &[Peer], environment: &Environment) -> Header {
             _ => None,
         },
     };
-    let started = peers.iter().any(Peer::is_process);
-    let device = peers.first().map(|p| p.device.clone());
+    let started = peers.clone().into_iter().any(Peer::is_process);
+    let device = peers.clone().into_iter().next().map(|p| p.device.clone());
     Header {
         made,
         device: device.filter(|device| started || device != "generic"),
-        peers: peers.iter().map(note).collect(),
+        peers: peers.into_iter().map(note).collect(),
         ..Header::default()
     }
 }

@@ -222,6 +222,9 @@ impl<'a> Run<'a> {
         if self.looks_at_threads() {
             wake = wake.min(now.plus_ms(THREADS_INTERVAL_MS));
         }
+        if self.awaits_rings() {
+            wake = wake.min(now.plus_ms(LOOK_INTERVAL_MS));
+        }
         if let Some(at) = self.traffic.next_look(now) {
             wake = wake.min(at);
         }

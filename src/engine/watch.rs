@@ -8,13 +8,13 @@ use super::failure::{Result, Stop};
 use super::resolve::{Peer, Player};
 use super::run::Run;
 use crate::judge::monitor::{Arrival, Monitor, Profile, Script, Violation};
-use crate::judge::oracle::{Alarm, Mark, Oracle, Terms};
+use crate::judge::oracle::{Alarm, Mark, Oracle, Seen, Terms};
 use crate::link::Parcel;
 use crate::scenario::span::At;
 use crate::scenario::{Diagnostic, Plan};
 use crate::spec::requirement;
 use crate::sys::fd::{duplicate, fd_type};
-use crate::trace::{LinkId, PeerId, Seq};
+use crate::trace::{EventKind, LinkId, PeerId, Seq};
 use crate::wire::{Channel, DeviceKind, Message, Party};
 
 /// The rule that a process cannot help breaking when it is killed.
@@ -22,6 +22,10 @@ const CUT_SHORT: &str = "cut-short";
 
 /// The name of the reference peers in the catalogue.
 const REFERENCE: &str = "reference";
+/// Findings in the rings of a recording that are told.
+const TOLD_MAX: usize = 4096;
+/// Those of which there is a line in the end.
+const LINES_MAX: usize = 32;
 /// How often rings are looked at while nothing else happens. What a device writes there, nobody is told of.
 pub(super) const LOOK_INTERVAL_MS: u64 = 1;
 
@@ -40,6 +44,28 @@ pub(super) struct Watchers {
     alarms: Vec<Alarm>,
     /// Links over whose rings threads of their own move frames.
     crowded: BTreeSet<LinkId>,
+    /// Rings are looked into although this is a recording.
+    looks: Option<Told>,
+}
+
+/// What a recording has told of its rings.
+#[derive(Debug, Default)]
+struct Told {
+    /// Which rules, of which connection's which ring: a fault that lasts is told once.
+    rules: BTreeSet<(LinkId, u32, &'static str)>,
+    lines: Vec<String>,
+    count: u64,
+}
+
+/// What was seen in the rings of a recording.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rings {
+    /// Rules that were broken, each once a ring and connection.
+    pub broken: u64,
+    /// The first of them, in words.
+    pub lines: Vec<String>,
+    /// The marks that were set.
+    pub marks: Vec<&'static str>,
 }
 
 /// What the oracle gets to see of a message that hands over memory.
@@ -65,6 +91,7 @@ impl Watchers {
             violations: Vec::new(),
             alarms: Vec::new(),
             crowded: BTreeSet::new(),
+            looks: None,
         }
     }
 
@@ -92,7 +119,7 @@ impl Watchers {
 impl Run<'_> {
     /// Shows the judges what has happened since the last time.
     pub(super) fn watch(&mut self) {
-        if self.timeline.is_recorded() {
+        if !self.is_watched() {
             // a recording goes on whatever happens, and is judged when it is read
             return;
         }
@@ -119,6 +146,56 @@ impl Run<'_> {
             }
         }
         *next = self.timeline.end();
+        self.tell_alarms();
+    }
+
+    /// Whether anybody looks. Of a recording, only into its rings, and only if that was asked for.
+    fn is_watched(&self) -> bool {
+        !self.timeline.is_recorded() || self.watchers.looks.is_some()
+    }
+
+    /// Rings are looked into while this run is recorded.
+    pub(super) fn look_while_recording(&mut self) {
+        self.watchers.looks = Some(Told::default());
+    }
+
+    /// Puts what was found in the rings of a recording into it.
+    fn tell_alarms(&mut self) {
+        let Some(told) = &mut self.watchers.looks else { return };
+        // its messages are judged when it is read
+        self.watchers.violations.clear();
+        for alarm in self.watchers.alarms.drain(..) {
+            let is_new = told.rules.len() < TOLD_MAX && told.rules.insert((alarm.link, alarm.ring, alarm.rule.id));
+            if !is_new {
+                continue;
+            }
+            told.count += 1;
+            let peer = self.links[alarm.link.0].peer(alarm.party);
+            if told.lines.len() < LINES_MAX {
+                told.lines
+                    .push(format!("`{}` {}", self.peers[peer.0].spec.name, alarm.told()));
+            }
+            let what = alarm.told();
+            self.timeline
+                .push(Some(peer), Some(alarm.link), EventKind::Fault { what });
+        }
+        self.watchers.next = self.timeline.end();
+    }
+
+    /// What was seen in the rings of a recording, if that was asked for. What happened there stands in it from here on.
+    pub(super) fn rings_seen(&mut self) -> Option<Rings> {
+        self.watch();
+        let told = self.watchers.looks.take()?;
+        let marks: Vec<&str> = self.watchers.marks().iter().map(|mark| mark.id()).collect();
+        if !marks.is_empty() {
+            let what = format!("seen in the rings: {}", marks.join(", "));
+            self.timeline.push(None, None, EventKind::Data { what });
+        }
+        Some(Rings {
+            broken: told.count,
+            lines: told.lines,
+            marks,
+        })
     }
 
     /// Looks at the rings of a link, before something about it becomes known.
@@ -148,11 +225,7 @@ impl Run<'_> {
     /// Copies of the memory that the front-end hands over with a message, for the oracle.
     pub(super) fn copy_files(&self, from: Party, message: &Message, fds: &[OwnedFd]) -> Option<Files> {
         // the oracle follows the ring states of vhost-user
-        if from != Party::FrontEnd
-            || self.dialect.is_pci()
-            || !Oracle::wants_files(message)
-            || self.timeline.is_recorded()
-        {
+        if from != Party::FrontEnd || self.dialect.is_pci() || !Oracle::wants_files(message) || !self.is_watched() {
             return None;
         }
         let copies: std::io::Result<_> = fds.iter().map(duplicate).collect();
@@ -237,8 +310,11 @@ impl Run<'_> {
         let mut profile = Profile::practice();
         for party in [Party::FrontEnd, Party::BackEnd] {
             let peer = &self.peers[self.links[link.0].peer(party).0].spec;
-            if let Some(program) = program(peer) {
-                profile = profile.program(party, program);
+            match program(peer) {
+                Some(program) => profile = profile.program(party, program),
+                // it may be any program
+                None if !peer.is_simulated() => profile = profile.lenient_about_rings(),
+                None => {}
             }
             let answers = peer.answers.iter().map(|(id, _)| *id);
             let script = Script {
@@ -248,7 +324,9 @@ impl Run<'_> {
             self.watchers.monitor.set_script(link, party, script);
         }
         self.watchers.monitor.set_profile(link, profile);
-        self.watchers.monitor.part(link);
+        if !self.timeline.is_recorded() {
+            self.watchers.monitor.part(link);
+        }
         let (front, back) = (self.links[link.0].front, self.links[link.0].back);
         let (front, back) = (&self.peers[front.0].spec, &self.peers[back.0].spec);
         // pumps move faster than anybody looks, and while it is looked
@@ -256,7 +334,7 @@ impl Run<'_> {
         let terms = Terms {
             profile,
             // these two drivers are the harness's own
-            is_paced: !crowded && (front.is_simulated() || front.is_qemu()),
+            is_paced: !crowded && (front.is_simulated() || front.is_qemu() || is_paced(front)),
             driver_is_ours: !crowded && front.is_simulated(),
             // virtio-queue, behind the reference peers, does as the simulated devices do
             device_is_plain: !crowded && back.is_simulated() || program(back) == Some(REFERENCE),
@@ -299,6 +377,11 @@ impl Run<'_> {
         with_requirements(diagnostic, rule.requirements).help(permission(rule.id))
     }
 
+    /// What the oracle has seen pass in a ring.
+    pub(super) fn ring_seen(&self, link: LinkId, ring: u32) -> Option<Seen> {
+        self.watchers.oracle.seen(link, ring)
+    }
+
     /// Whether what a scenario says must have happened in the rings has happened.
     pub(super) fn check_marks(&self, wanted: &[At<String>]) -> Result<()> {
         let marks = self.watchers.marks();
@@ -337,6 +420,11 @@ fn with_requirements(diagnostic: Diagnostic, ids: &[&str]) -> Diagnostic {
 
 fn permission(rule: &str) -> String {
     format!("if it is meant to happen here: `allow: [{rule}]`")
+}
+
+/// Whether the catalogue says of a program that it moves little.
+fn is_paced(peer: &Peer) -> bool {
+    matches!(&peer.player, Player::Program(entry) if entry.paced)
 }
 
 /// The program behind a peer, as far as it is known.

@@ -3,6 +3,7 @@
 
 use super::acks;
 use super::monitor::{Monitor, Profile, Setting, Violation};
+use super::oracle::rule_told;
 use crate::trace::file::Trace;
 use crate::trace::{EventKind, LinkId, PeerId, Seq};
 use crate::wire::Party;
@@ -65,18 +66,38 @@ pub fn check(trace: &Trace, told: &Told) -> Judgement {
             found.push((fault.at, None, fault.what));
         }
     }
-    found.sort_by_key(|(seq, ..)| *seq);
     let fault = |(seq, rule, what): (Seq, Option<Broken>, _)| Fault {
         line: judged.lines.get(seq.0).copied().unwrap_or_default(),
         party: rule.map(|(_, party)| party),
         rule: rule.map(|(rule, _)| rule),
         what,
     };
+    let mut faults: Vec<Fault> = found.into_iter().map(fault).chain(in_rings(trace)).collect();
+    faults.sort_by_key(|fault| fault.line);
     Judgement {
-        faults: found.into_iter().map(fault).collect(),
+        faults,
         excused: monitor.excused().collect(),
         left_out: judged.left_out,
     }
+}
+
+/// What was found in the rings when it was recorded.
+fn in_rings(trace: &Trace) -> impl Iterator<Item = Fault> + '_ {
+    let lines = trace.lines.iter();
+    trace.events.iter().zip(lines).filter_map(|(event, line)| {
+        let EventKind::Fault { what } = &event.kind else {
+            return None;
+        };
+        let rule = rule_told(what)?;
+        let peer = event.peer.and_then(|peer| trace.header.peers.get(peer.0));
+        let name = peer.map_or_else(String::new, |peer| format!("`{}` ", peer.name));
+        Some(Fault {
+            line: *line,
+            party: peer.map(|peer| peer.party),
+            rule: Some(rule.id),
+            what: format!("{name}{what} ({})", rule.requirements.join(", ")),
+        })
+    })
 }
 
 fn profile(trace: &Trace, told: &Told) -> Profile {

@@ -37,6 +37,7 @@ const BUILT_IN: &[(&str, &str)] = &[
         "dpdk-frontend.yaml",
         include_str!("../../harness/peers/dpdk-frontend.yaml"),
     ),
+    ("dpdk-few.yaml", include_str!("../../harness/peers/dpdk-few.yaml")),
     ("dpdk-iommu.yaml", include_str!("../../harness/peers/dpdk-iommu.yaml")),
     ("dpdk-packed.yaml", include_str!("../../harness/peers/dpdk-packed.yaml")),
     ("vub-0.21.yaml", include_str!("../../harness/peers/vub-0.21.yaml")),
@@ -106,6 +107,10 @@ pub struct Entry {
     /// It removes its socket file when it ends in order.
     #[serde(default)]
     pub removes_socket: bool,
+    /// A front-end that never makes as many chains available as a ring has slots between two looks at the ring: the oracle follows
+    /// its packed rings.
+    #[serde(default)]
+    pub paced: bool,
     /// It ends by itself when its connection is closed.
     #[serde(default)]
     pub ends_with_connection: bool,

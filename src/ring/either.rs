@@ -229,6 +229,14 @@ impl RingDevice {
         }
     }
 
+    /// At the start, without EVENT_IDX: what a packed ring was told with it before a reset does not hold any more.
+    pub fn forget_wish(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
+        match &self.kind {
+            Kind::Packed(ring, _) if !ring.event_idx() => ring.set_no_notify(mem, false),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes the next available chain, if there is one.
     pub fn pop(&mut self, mem: &dyn GuestAccess) -> Result<Option<Chain>, RingError> {
         match &mut self.kind {

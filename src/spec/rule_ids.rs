@@ -147,6 +147,8 @@ pub const RULE_IDS: &[&str] = &[
     "config-flags",
     "closes-unknown-session",
     "unregistered-object",
+    "status-taken-back",
+    "status-differs",
 ];
 
 /// Every rule of the oracle, in the order of its table.

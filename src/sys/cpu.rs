@@ -21,8 +21,18 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 /// # Errors
 /// There is no such processor, or it may not be used.
 pub fn pin_this_thread(cpu: usize) -> io::Result<()> {
+    keep_this_thread(&[cpu])
+}
+
+/// Keeps this thread, and what it starts from now on, on these processors.
+///
+/// # Errors
+/// None of them is there and may be used.
+pub fn keep_this_thread(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu)?;
+    for cpu in cpus {
+        set.set(*cpu)?;
+    }
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 

@@ -100,3 +100,23 @@ fn the_last_events() {
     assert!(trace.header.skipped >= 98, "{:?}", trace.header);
     assert!(trace.events.iter().any(|e| matches!(e.kind, EventKind::Closed { .. })));
 }
+
+/// Broken: who pins a program to a processor gets the recorder on another one, and pays two interrupts a message.
+#[test]
+fn it_stays_on_the_processor_it_is_given() {
+    let cpus = vhost_user_harness::sys::cpu::allowed().unwrap();
+    let last = *cpus.last().unwrap();
+    let between = Between::start(&["--cpu", &last.to_string()]);
+    let (front, back) = between.connect();
+    talk(&front, &back, 3);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", between.child.id())).unwrap();
+    for task in tasks {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let line = status.lines().find(|l| l.starts_with("Cpus_allowed_list:")).unwrap();
+        assert_eq!(line.split_whitespace().nth(1), Some(last.to_string().as_str()));
+    }
+    let (status, said, _) = between.end();
+    assert!(status.success(), "{said}");
+    let mut none = Between::start(&["--cpu", "4095"]);
+    assert_eq!(none.child.wait().unwrap().code(), Some(2));
+}

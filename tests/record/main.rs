@@ -9,11 +9,12 @@
 mod crossing;
 mod hostile;
 mod keeping;
+mod look;
 
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -70,14 +71,18 @@ impl Between {
     }
 
     /// Ends it as Ctrl-C does, and gives what it said and what it wrote.
-    fn end(mut self) -> (ExitStatus, String, Trace) {
+    fn end(self) -> (ExitStatus, String, Trace) {
+        self.end_and(|trace| Trace::read(trace).unwrap())
+    }
+
+    /// The same with something done to what it wrote, which is gone afterwards.
+    fn end_and<T>(mut self, and: impl FnOnce(&Path) -> T) -> (ExitStatus, String, T) {
         self.signal(Signal::SIGINT);
         let status = self.child.wait().unwrap();
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let trace = Trace::read(&self.trace()).unwrap();
         assert!(!self.folder.path().join("a").exists(), "the socket is left behind");
-        (status, said, trace)
+        (status, said, and(&self.trace()))
     }
 
     fn trace(&self) -> PathBuf {

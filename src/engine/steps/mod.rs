@@ -11,27 +11,28 @@ mod migration;
 mod process;
 mod qemu;
 mod replay;
+mod rings;
 mod schedule;
 mod setup;
 mod threads;
 mod unordered;
+mod vain;
 
 use super::control::Act;
 use super::failure::{Result, Stop};
 use super::patterns::channel;
-use super::resolve::Player;
 use super::run::{Never, Run};
 use super::tracks::Track;
 use super::traffic::DeliveryId;
 use crate::judge::matcher::Matcher;
-use crate::judge::verdict::FailKind;
+use crate::judge::oracle::Seen;
 use crate::peer::qemu::CommandId;
 use crate::scenario::model::{Pattern, Step};
 use crate::scenario::scalar::{Duration, Node};
 use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_num};
 use crate::sys::clock::Moment;
-use crate::trace::{EventKind, LinkId, PeerId, Seq, SignalKind};
+use crate::trace::{LinkId, PeerId, SignalKind};
 use crate::wire::Party;
 
 use control::signal_kind;
@@ -106,6 +107,8 @@ pub(super) enum Waiting {
     LetGo(String),
     /// Every thread of a process to sleep.
     Idle(PeerId),
+    /// The oracle to have seen so many chains of a ring.
+    Ring { link: LinkId, ring: u32, wanted: Seen },
 }
 
 impl Waiting {
@@ -151,6 +154,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Release(_) => "release",
         Step::HoldThread(_) => "hold_thread",
         Step::UntilHeld(_) => "until_held",
+        Step::UntilRing(_) => "until_ring",
         Step::UntilIdle(_) => "until_idle",
         Step::Replay(_) => "replay",
         Step::Schedule(_) => "schedule",
@@ -283,6 +287,7 @@ impl<'a> Run<'a> {
             Step::HoldThread(hold) => return self.begin_hold_thread(hold),
             Step::UntilHeld(name) => return Ok(Waiting::Held(name.value.clone())),
             Step::UntilIdle(name) => return Ok(Waiting::Idle(self.peer(&name.value, name.span)?)),
+            Step::UntilRing(wait) => return self.begin_until_ring(wait),
             Step::Replay(replay) => return self.begin_replay(replay),
             Step::Schedule(schedule) => return self.begin_schedule(schedule, span),
             Step::Kick(kick) => {
@@ -398,6 +403,7 @@ impl<'a> Run<'a> {
             Waiting::Held(name) => self.poll_held(span, name),
             Waiting::LetGo(name) => Ok(self.poll_let_go(name)),
             Waiting::Idle(peer) => self.poll_idle(span, *peer),
+            Waiting::Ring { link, ring, wanted } => Ok(self.ring_has_seen(*link, *ring, *wanted)),
         }
     }
 
@@ -496,90 +502,6 @@ impl<'a> Run<'a> {
         }
         Ok(Waiting::OneOf { matchers, skip_others })
     }
-
-    /// What a step waits for, in words.
-    pub(super) fn waits_for(&self, waiting: &Waiting) -> String {
-        match waiting {
-            Waiting::OneOf { matchers, .. } => list(matchers, " or "),
-            Waiting::All(unordered) => list(&unordered.missing(), " and "),
-            Waiting::Connection(link) => self.missing_end(*link),
-            Waiting::Front { peer, .. } | Waiting::Answered(peer) => self.front_waits_for(*peer),
-            Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
-            Waiting::Replay(replaying) => replaying.waits_for(),
-            Waiting::Schedule(scheduled) => scheduled.waits_for(),
-            Waiting::Delivery(delivery) => delivery.waits_for(),
-            Waiting::Traffic(id) => self.delivery_waits_for(*id),
-            Waiting::Submitted(submitted) => submitted.waits_for(),
-            Waiting::Echo { open, left, .. } => format!("{} more echoes", open.len() as u64 + left),
-            Waiting::Tracks => "the tracks of `together` to end".to_owned(),
-            Waiting::Barrier(name) => format!("the other tracks at the barrier `{name}`"),
-            Waiting::OpenRequest { .. } => "a request to reply to".to_owned(),
-            Waiting::Restart(peer) => format!("the end of `{}`", self.peers[peer.0].spec.name),
-            Waiting::Thread(wanted) => self.thread_wanted(wanted),
-            Waiting::Held(name) => self.hold_waits_for(name),
-            Waiting::LetGo(name) => format!("the thread of `{name}` to go on"),
-            Waiting::Idle(peer) => format!("every thread of `{}` to sleep", self.peers[peer.0].spec.name),
-            Waiting::Nothing => "nothing".to_owned(),
-        }
-    }
-
-    /// A step has waited in vain. A process that crashed meanwhile is the better explanation.
-    pub(super) fn timed_out(&self, at: usize, step: &At<Step>, waiting: &Waiting) -> Box<Stop> {
-        let limit = if self.tracks[at].deadline >= self.deadline {
-            "the scenario's"
-        } else {
-            "the step's"
-        };
-        let mut diagnostic = Diagnostic::error(format!("`{}` waited in vain", name(&step.value)))
-            .at(step.span)
-            .label(format!("{limit} limit was reached here"))
-            .expected_actual(self.waits_for(waiting), self.what_came_instead());
-        for line in self.stuck() {
-            diagnostic = diagnostic.footer(format!("because   {line}"));
-        }
-        match self.ended_by_itself() {
-            Some((peer, exit)) => {
-                let footer = format!("because   `{}` ended: {exit}", peer.spec.name);
-                Stop::fail(FailKind::of_end(exit), diagnostic.footer(footer))
-            }
-            None if self.is_nobody_there(waiting) => Stop::fail(FailKind::Start, diagnostic),
-            None => Stop::fail(FailKind::Hang, diagnostic),
-        }
-    }
-
-    /// A peer that others should have started has never been seen.
-    fn is_nobody_there(&self, waiting: &Waiting) -> bool {
-        let Waiting::Connection(link) = waiting else {
-            return false;
-        };
-        let link = &self.links[link.0];
-        let absent = |party| {
-            let peer = &self.peers[link.peer(party).0];
-            matches!(peer.spec.player, Player::Connect(_) | Player::Listen(_)) && !link.main.end_ref(party).is_open()
-        };
-        link.generation == 0 && (absent(Party::FrontEnd) || absent(Party::BackEnd))
-    }
-
-    /// The last thing that any peer did, for a person who wonders what it is doing.
-    pub(super) fn what_came_instead(&self) -> String {
-        let last = self
-            .timeline
-            .since(Seq(0))
-            .filter(|(_, e)| !matches!(e.kind, EventKind::Step { .. }));
-        match last.last() {
-            Some((seq, event)) => format!(
-                "nothing came after {} ({:.3} ms)",
-                self.timeline.describe(seq),
-                event.at.ms()
-            ),
-            None => "nothing came at all".to_owned(),
-        }
-    }
-}
-
-fn list(matchers: &[(Matcher, Option<String>)], separator: &str) -> String {
-    let all: Vec<String> = matchers.iter().map(|(m, _)| m.to_string()).collect();
-    all.join(separator)
 }
 
 /// The most telling place of a pattern.

@@ -122,6 +122,14 @@ impl Facts {
                 self.open[index(Channel::Backend)] = Queue::default();
                 self.closed[index(Channel::Backend)] = [false; 2];
             }
+            (id::SET_STATUS, Payload::U64(status)) => self.status = Some(*status),
+            (id::RESET_DEVICE | id::RESET_OWNER, _) => self.status = None,
+            (id::GET_STATUS, _) => {
+                // the queue has this one already
+                let asked = self.open[index(Channel::Main)].owed();
+                let asked = asked.filter(|open| open.message.request == id::GET_STATUS).count();
+                self.status_asked = self.status.filter(|_| asked == 1);
+            }
             (id::CLOSE_CRYPTO_SESSION, Payload::U64(session)) => self.crypto.retain(|s| s != session),
             (request, payload) => {
                 let replies = self.back_replies;
@@ -185,6 +193,7 @@ impl Facts {
             }
             id::SET_MEM_TABLE | id::ADD_MEM_REG | id::REM_MEM_REG => self.regions_known = false,
             id::SET_LOG_BASE => self.log = None,
+            id::SET_STATUS => self.status = None,
             id::SET_OWNER | id::RESET_DEVICE | id::RESET_OWNER => self.is_uncertain = true,
             _ => {
                 if let Some(ring) = request.payload.ring_index().and_then(|ring| self.ring(ring)) {

@@ -85,6 +85,10 @@ pub struct Facts {
     pub log: Option<Log>,
     /// What GET_INFLIGHT_FD gave.
     pub inflight: Option<Inflight>,
+    /// The device status, as set last; none while it is not known.
+    pub status: Option<u64>,
+    /// What it was when it was asked for, if that was asked once since it was answered.
+    pub status_asked: Option<u64>,
     /// Shared objects that the back-end announced.
     pub objects: Vec<[u8; 16]>,
     /// Crypto sessions.
@@ -133,6 +137,8 @@ impl Default for Facts {
             rings: BTreeMap::new(),
             log: None,
             inflight: None,
+            status: None,
+            status_asked: None,
             objects: Vec::new(),
             crypto: Vec::new(),
             shmem: None,

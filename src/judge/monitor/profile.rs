@@ -169,6 +169,14 @@ impl Profile {
         known.fold(self, |profile, setting| profile.with(*setting))
     }
 
+    /// What any program is known to do with its rings: nobody knows which one it is.
+    #[must_use]
+    pub fn lenient_about_rings(self) -> Self {
+        Setting::RINGS
+            .iter()
+            .fold(self, |profile, setting| profile.with(*setting))
+    }
+
     /// The same with a setting in force.
     #[must_use]
     pub const fn with(self, setting: Setting) -> Self {

@@ -6,7 +6,7 @@
 //! is trusted, each look is bounded, and what cannot be told for certain is not judged.
 //!
 //! `rules` is the table, `rule` what a rule sees, `split` and `packed` follow a ring, `chain` reads descriptors, `watch`
-//! follows the rings of a link, `mark` names the marks, `docs` writes the page.
+//! follows the rings of a link, `mark` names the marks, `told` puts findings into traces, `docs` writes the page.
 
 mod chain;
 pub mod docs;
@@ -17,6 +17,7 @@ mod rules;
 mod split;
 #[cfg(test)]
 mod tests;
+mod told;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use watch::Watch;
 pub use mark::Mark;
 pub use rule::{Rule, Sight, Standing, Trace};
 pub use rules::RULES;
+pub use told::rule_told;
 
 /// Descriptors that are read in one look at one ring, at most.
 const DESCRIPTORS_A_LOOK: u32 = 8192;
@@ -61,6 +63,17 @@ pub struct Alarm {
     pub deliberate: bool,
 }
 
+/// Chains of a ring that were judged while the device had them, those of them that came back, and what was logged of that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Made available.
+    pub available: u64,
+    /// Returned.
+    pub returned: u64,
+    /// Pages of their buffers, found marked in the dirty log.
+    pub logged: u64,
+}
+
 /// What is known of the peers of a link beforehand.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms {
@@ -69,7 +82,7 @@ pub struct Terms {
     /// The driver makes chains available no faster than they are looked at: between two looks the index never comes round.
     pub is_paced: bool,
     /// The driver is the harness's own front-end: it does nothing while a look is taken, writes nothing to the used ring of a
-    /// ring that is stopped, and leaves the bits of the dirty log alone.
+    /// ring that is stopped, and leaves the bits of the dirty log alone, so that one that is missing was never set.
     pub driver_is_ours: bool,
     /// The device publishes each used element before it writes the next one.
     pub device_is_plain: bool,
@@ -115,6 +128,11 @@ impl Oracle {
     /// What has happened so far.
     pub fn marks(&self) -> &BTreeSet<Mark> {
         &self.marks
+    }
+
+    /// Chains of a ring that were seen to come and go since it was started; none if it is not followed, or not any more.
+    pub fn seen(&self, link: LinkId, ring: u32) -> Option<Seen> {
+        self.links.get(&link.0)?.seen(ring)
     }
 
     /// Something that happened in rings which nobody else can see: told by whoever moved the frames.
@@ -236,10 +254,16 @@ struct Sink<'a> {
     marks: &'a mut BTreeSet<Mark>,
     /// Pages that were written and are to be in the dirty log: number, and whether it is the used ring's.
     pages: &'a mut BTreeSet<(u64, bool)>,
+    seen: &'a mut Seen,
 }
 
 impl Sink<'_> {
     fn see(&mut self, sight: &Sight) {
+        match sight {
+            Sight::Chain(_) => self.seen.available += 1,
+            Sight::Returned { chain: Some(_), .. } => self.seen.returned += 1,
+            _ => {}
+        }
         for rule in RULES {
             if self.found.len() < FOUND_MAX
                 && let Some(finding) = (rule.check)(sight)

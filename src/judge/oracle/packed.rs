@@ -70,6 +70,14 @@ impl Place {
         wraps
     }
 
+    /// The same slot when the ring has gone round.
+    fn next_lap(self) -> Self {
+        Self {
+            wrap: !self.wrap,
+            ..self
+        }
+    }
+
     fn ahead(mut self, slots: u16, size: u16) -> Self {
         self.advance(slots, size);
         self
@@ -187,7 +195,21 @@ impl Packed {
             if ground.disabled {
                 sink.mark(Mark::DisabledWaiting);
             }
+            if self.out.contains_key(&id) {
+                // it came back before it was made available once more, which has not been taken in yet
+                self.take_used(ground, sink)?;
+                if self.is_lost {
+                    break;
+                }
+            }
             let is_out = self.out.contains_key(&id);
+            if is_out && !ground.driver_is_quiet {
+                // it may have come back since the last look: then that is seen first, or there is no trace of it any more
+                if !self.used.is_used(self.flags(mem, self.used)?) {
+                    self.lose_track(sink);
+                }
+                break;
+            }
             sink.see(&Sight::Offered {
                 id,
                 size: u16::MAX,
@@ -224,7 +246,12 @@ impl Packed {
                 self.lose_track(sink);
                 return Ok(());
             }
-            if !self.used.is_used(self.flags(mem, self.used)?) {
+            let flags = self.flags(mem, self.used)?;
+            if !self.used.is_used(flags) {
+                // filled again before anybody saw who had come back there; where nothing is out, these flags are of the lap before
+                if self.slots > 0 && self.used.next_lap().is_available(flags) {
+                    self.lose_track(sink);
+                }
                 break;
             }
             self.passed_over.clear();
@@ -384,6 +411,11 @@ impl Packed {
     /// Whether anything was ever seen to pass.
     fn was_used(&self) -> bool {
         !self.offered.is_empty()
+    }
+
+    /// Whether it is known where the ring stands.
+    pub(super) fn is_followed(&self) -> bool {
+        !self.is_lost
     }
 
     pub(super) fn layout(&self) -> &PackedLayout {

@@ -152,7 +152,7 @@ pub const RULES: &[Rule] = &[
         id: "used-while-stopped",
         party: Bound::Back,
         section: "",
-        requirements: &["VU-RING-01", "VU-VRB-02"],
+        requirements: &["VU-RING-01", "VU-VRB-02", "VU-RING-10", "VU-RING-11"],
         text: "A stopped ring is left alone: nothing is written to its used ring from the reply to GET_VRING_BASE on.",
         trace: Trace::Lasting,
         check: |sight| match sight {
@@ -207,7 +207,7 @@ pub const RULES: &[Rule] = &[
         id: "served-while-disabled",
         party: Bound::Back,
         section: "",
-        requirements: &["VU-RING-03", "VU-RING-04"],
+        requirements: &["VU-RING-03", "VU-RING-04", "VU-RING-18", "VU-RST-02"],
         text: "A chain that was made available on a disabled ring comes back, if at all, with nothing written to it.",
         trace: Trace::Lap,
         check: |sight| match *sight {

@@ -7,7 +7,7 @@ use super::mark::Mark;
 use super::packed::{Packed, PackedLayout};
 use super::rule::Sight;
 use super::split::Split;
-use super::{Found, Ground, Sink, Terms};
+use super::{Found, Ground, Seen, Sink, Terms};
 use crate::judge::monitor::look::{Facts, RingFacts, SETTLED_REPLIES};
 use crate::judge::monitor::states::Postcopy;
 use crate::judge::monitor::{Enable, Run, Setting};
@@ -70,6 +70,7 @@ struct Ring {
     /// The same for the used ring's log flag.
     flag_since: Option<u64>,
     pages: BTreeSet<(u64, bool)>,
+    seen: Seen,
 }
 
 /// States of the ring of which the back-end is certain to know.
@@ -83,6 +84,15 @@ struct Settled {
 impl Watch {
     pub(super) fn is_watching(&self) -> bool {
         !self.rings.is_empty()
+    }
+
+    pub(super) fn seen(&self, ring: u32) -> Option<Seen> {
+        let ring = self.rings.get(&ring)?;
+        let is_followed = match &ring.kind {
+            Kind::Split(_) => true,
+            Kind::Packed(packed) => packed.is_followed(),
+        };
+        is_followed.then_some(ring.seen)
     }
 
     /// Maps what the front-end handed over. What cannot be mapped leaves a gap, in which nothing is looked at.
@@ -208,9 +218,12 @@ impl Watch {
     /// Looks at all rings.
     pub(super) fn look(&mut self, now: Moment, marks: &mut BTreeSet<Mark>) -> Vec<Found> {
         let mut found = Vec::new();
-        let (terms, memory) = (self.terms, &self.memory);
+        let (terms, memory, log) = (self.terms, &self.memory, self.log.as_ref());
         self.rings.retain(|index, ring| {
             let keep = ring.look(*index, memory, terms, now, &mut found, marks);
+            if let Some(log) = log {
+                ring.look_at_log(log, marks);
+            }
             // memory that was truncated or unplugged under the ring is no concern of the ring
             keep.unwrap_or(false)
         });
@@ -231,7 +244,7 @@ impl Watch {
             self.log_since = None;
         }
         let settled = |since: Option<u64>| since.is_some_and(|since| facts.back_replies >= since + SETTLED_REPLIES);
-        let is_logged = settled(self.log_since) && self.terms.driver_is_ours;
+        let is_logged = settled(self.log_since);
         for (index, state) in &facts.rings {
             self.follow_run(*index, state, facts, now, marks);
             let Some(ring) = self.rings.get_mut(index) else {
@@ -323,9 +336,14 @@ impl Watch {
             found,
             marks,
             pages: &mut ring.pages,
+            seen: &mut ring.seen,
         };
-        // whoever stops a ring has to have logged what it did there
-        if let Some(log) = self.log.as_ref().filter(|_| self.log_since.is_some()) {
+        // whoever stops a ring has to have logged what it did there; a front-end that moves house has taken the marks meanwhile
+        if let Some(log) = self
+            .log
+            .as_ref()
+            .filter(|_| self.log_since.is_some() && self.terms.driver_is_ours)
+        {
             for (page, used) in pages {
                 let address = page * LOG_PAGE_BYTES;
                 if log.is_marked(address) {
@@ -435,6 +453,7 @@ impl Ring {
             disabled_since: (state.enable == Enable::Disabled && !state.ever_enabled).then_some(0),
             flag_since: None,
             pages: BTreeSet::new(),
+            seen: Seen::default(),
         })
     }
 
@@ -484,6 +503,18 @@ impl Ring {
         }
     }
 
+    /// Looks which of the pages that were written are marked, before a front-end takes the marks away.
+    fn look_at_log(&mut self, log: &DirtyLog, marks: &mut BTreeSet<Mark>) {
+        self.pages.retain(|(page, used)| {
+            let is_marked = log.is_marked(page * LOG_PAGE_BYTES);
+            if is_marked {
+                marks.insert(Mark::PagesLogged);
+                self.seen.logged += u64::from(!used);
+            }
+            !is_marked
+        });
+    }
+
     /// False if it is not worth looking any more.
     fn look(
         &mut self,
@@ -515,6 +546,7 @@ impl Ring {
             found,
             marks,
             pages: &mut self.pages,
+            seen: &mut self.seen,
         };
         let keep = match (&mut self.kind, self.is_stopped) {
             (Kind::Split(split), false) => split.look(&ground, &mut sink).map(|()| true),

@@ -17,6 +17,26 @@ pub struct RingRef {
     pub ring: At<Num>,
 }
 
+/// `until_ring`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UntilRing {
+    /// A peer of the link.
+    pub peer: At<String>,
+    /// The ring.
+    pub ring: At<Num>,
+    /// Chains that the oracle has judged while the back-end had them, since the ring was started, at least.
+    #[serde(default)]
+    pub available: Option<At<Num>>,
+    /// Chains of those that have come back and were judged once more, at least.
+    #[serde(default)]
+    pub returned: Option<At<Num>>,
+    /// Pages written in chains that were made available while writes are logged, found marked in the dirty log, at least. A page
+    /// counts once each time that it is written and marked.
+    #[serde(default)]
+    pub logged: Option<At<Num>>,
+}
+
 /// `ring`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -192,6 +192,8 @@ pub enum Step {
     UntilHeld(At<String>),
     /// Waits until every thread of a peer's process sleeps, or is held: it has done all that it can with what it was given.
     UntilIdle(At<String>),
+    /// Waits until the ring oracle has followed so many chains of a ring. On one that it cannot follow it waits in vain.
+    UntilRing(UntilRing),
     /// A simulated peer plays its side of a recorded conversation: what that side sent is sent, with features, counts and
     /// descriptors of the present one, and what was answered is waited for.
     Replay(Replay),

@@ -96,6 +96,7 @@ impl<'a> Cx<'a> {
         match step {
             Step::Kick(step) | Step::Call(step) => self.ring_of("ring", Some(&step.ring), named(self, &step.from)),
             Step::Ring(step) => self.ring_of("ring", Some(&step.ring), named(self, &step.peer)),
+            Step::UntilRing(step) => self.ring_of("ring", Some(&step.ring), named(self, &step.peer)),
             Step::Echo(step) => self.ring_of("ring", step.ring.as_ref(), named(self, &step.peer)),
             Step::Blk(step) => {
                 self.ring_of("queue", step.queue.as_ref(), named(self, &step.peer));

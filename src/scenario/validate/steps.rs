@@ -83,6 +83,15 @@ impl<'a> Cx<'a> {
             Step::Inject(inject) => self.inject(inject, place),
             Step::HoldThread(hold) => self.hold_thread(hold, place),
             Step::UntilIdle(peer) => drop(self.actor(peer, "until_idle", None, Kinds::Process)),
+            Step::UntilRing(wait) => {
+                self.actor(&wait.peer, "until_ring", None, Kinds::Any);
+                if wait.available.is_none() && wait.returned.is_none() && wait.logged.is_none() {
+                    let error = Diagnostic::error("`until_ring` does not say what it waits for").at(place);
+                    self.report(
+                        error.help("how many chains are to be `available` or `returned`, or pages `logged`, at least"),
+                    );
+                }
+            }
             Step::Barrier(_) | Step::Release(_) | Step::UntilHeld(_) | Step::Await(_) | Step::Use(_) => {}
             Step::Schedule(schedule) => self.schedule(schedule, place),
             Step::Replay(replay) => drop(self.actor(&replay.peer, "replay", None, Kinds::Simulated)),

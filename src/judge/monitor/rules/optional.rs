@@ -2,7 +2,7 @@
 
 use super::super::look::Look;
 use super::super::profile::Setting;
-use super::super::rule::Bound::Front;
+use super::super::rule::Bound::{Back, Front};
 use super::super::rule::{Finding, On, Rule, rule};
 use super::super::states::{POSTCOPY, Postcopy, Run, TRANSFER};
 use super::legal;
@@ -11,6 +11,9 @@ use crate::wire::{Channel, Payload};
 
 /// Configuration flags: 0 write by the driver, 1 live migration.
 const CONFIG_FLAGS_MAX: u32 = 1;
+/// Bits of the device status that the device itself may clear, and set.
+const STATUS_FEATURES_OK: u64 = 8;
+const STATUS_NEEDS_RESET: u64 = 0x40;
 /// With both bits of rust-vmm.
 const CONFIG_BITS_MAX: u32 = 3;
 
@@ -110,6 +113,21 @@ pub(super) static RULES: &[Rule] = &[
         object,
         "GET_SHARED_OBJECT asks for an object that the back-end announced.",
     ),
+    main(
+        "status-taken-back",
+        &["VU-STA-02"],
+        &[id::SET_STATUS],
+        taken_back,
+        "The driver takes no bit of the device status back, other than by writing 0.",
+    ),
+    rule(
+        "status-differs",
+        Back,
+        &["VU-STA-03"],
+        On::Reply(Channel::Main, &[id::GET_STATUS]),
+        differs,
+        "GET_STATUS answers what SET_STATUS has set: FEATURES_OK may be missing, DEVICE_NEEDS_RESET may be there.",
+    ),
 ];
 
 fn postcopy(rule: &Rule, look: &Look) -> Option<Finding> {
@@ -177,6 +195,21 @@ fn config_flags(_: &Rule, look: &Look) -> Option<Finding> {
     }
     let excuse = (config.flags <= CONFIG_BITS_MAX).then_some(Setting::ConfigFlagBits);
     Some(Finding::new("flags 0 or 1", look.shown())?.unless(excuse))
+}
+
+fn taken_back(_: &Rule, look: &Look) -> Option<Finding> {
+    let (before, now) = (look.facts.status?, look.message.payload.as_u64()?);
+    let taken = now != 0 && before & !now != 0 && !look.facts.is_uncertain;
+    taken.then(|| Finding::new(format!("the bits of {before:#x}, or 0"), look.shown()))?
+}
+
+fn differs(_: &Rule, look: &Look) -> Option<Finding> {
+    let facts = look.facts;
+    let (set, told) = (facts.status_asked?, look.message.payload.as_u64()?);
+    let devices_own = STATUS_FEATURES_OK | STATUS_NEEDS_RESET;
+    let is_same = (set ^ told) & !devices_own == 0 && told & STATUS_FEATURES_OK & !set == 0;
+    let wrong = !is_same && !facts.is_uncertain;
+    wrong.then(|| Finding::new(format!("{set:#x}, as was set"), look.shown()))?
 }
 
 fn crypto(_: &Rule, look: &Look) -> Option<Finding> {

@@ -237,6 +237,24 @@ pub(super) const CASES: &[(&str, &str)] = &[
         front GET_STATUS"),
     ("needs-shared-object", "@bare
         front GET_SHARED_OBJECT uuid=00112233445566778899aabbccddeeff"),
+    ("status-taken-back", "@basic
+        front SET_STATUS value=0x3
+        front SET_STATUS value=0x0
+        front SET_STATUS value=0xb
+        front SET_STATUS value=0x3"),
+    ("status-differs", "@basic
+        front SET_STATUS value=0xb
+        front GET_STATUS
+        back reply to GET_STATUS value=0x43
+        front GET_STATUS
+        front GET_STATUS
+        back reply to GET_STATUS value=0x0
+        back reply to GET_STATUS value=0x0
+        front GET_STATUS
+        front SET_STATUS value=0xf
+        back reply to GET_STATUS value=0xb
+        front GET_STATUS
+        back reply to GET_STATUS value=0xb"),
     ("needs-device-state", "@bare
         front CHECK_DEVICE_STATE"),
     ("needs-shmem", "@bare

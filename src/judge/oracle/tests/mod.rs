@@ -14,7 +14,7 @@ use crate::ring::{Buffer, SplitDevice, SplitDriver};
 use crate::spec::{MARK_IDS, RING_RULE_IDS, requirement};
 use crate::sys::clock::Clock;
 use cases::{CASES, MARKS};
-use rig::{DATA, EVENT_IDX, FEATURES, LAYOUT, LOG_ALL, PACKED, Rig, W};
+use rig::{DATA, EVENT_IDX, FEATURES, LAYOUT, LOG_ALL, PACKED, Rig, SIZE, W};
 
 /// Broken: a rule does not see its violation, or another rule speaks too.
 #[test]
@@ -147,6 +147,43 @@ fn allowed_rules_are_deliberate() {
     rig.stop(1);
     assert!(matches!(rig.alarms[..], [Alarm { deliberate: true, .. }]));
     assert_eq!(rig.oracle.never_happened().collect::<Vec<_>>(), ["used-back"]);
+}
+
+/// Broken: a driver that makes a chain available again as soon as it has come back, between two looks, is blamed for it.
+#[test]
+fn a_packed_chain_may_go_out_again_at_once() {
+    let mut rig = Rig::packed();
+    rig.offer_packed(3, &[(DATA, 1, W)]);
+    // both at once, as far as the oracle can tell: the used slot, and the same chain in the next one
+    rig.put_u16(14, 1 << 7 | 1 << 15 | W);
+    rig.offer_packed(3, &[(DATA, 1, W)]);
+    assert_eq!(rig.broken(), Vec::<&str>::new());
+    let seen = rig.oracle.seen(LinkId(0), 0);
+    assert!(
+        seen.is_some_and(|seen| seen.available == 2 && seen.returned == 1),
+        "{seen:?}"
+    );
+}
+
+/// Broken: a slot of a packed ring that was returned and filled again between two looks goes unnoticed, and nothing after it is judged.
+#[test]
+fn a_packed_slot_filled_again_unseen_is_told() {
+    let mut rig = Rig::packed();
+    for id in 0..SIZE {
+        rig.offer_packed(id, &[(DATA, 1, W)]);
+    }
+    rig.look();
+    assert!(
+        rig.oracle
+            .seen(LinkId(0), 0)
+            .is_some_and(|seen| seen.available == u64::from(SIZE))
+    );
+    // all that is left of the return is that the slot is available once more
+    rig.offer_packed(0, &[(DATA, 1, W)]);
+    rig.look();
+    assert!(rig.oracle.marks().contains(&Mark::LostTrack));
+    assert_eq!(rig.oracle.seen(LinkId(0), 0), None);
+    assert_eq!(rig.broken(), Vec::<&str>::new());
 }
 
 /// Broken: what a driver does with the memory of a ring that is stopped is held against the device.

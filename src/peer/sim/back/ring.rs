@@ -61,7 +61,7 @@ impl SimBack {
         {
             device = RingDevice::start(layout, u32::from(base), &self.memory)?;
         }
-        self.negotiate(&mut device);
+        self.negotiate(&mut device, &self.memory)?;
         let ring = &mut self.rings[usize::from(index)];
         ring.device = Some(device).filter(|_| !lent);
         ring.started = true;
@@ -79,9 +79,10 @@ impl SimBack {
     }
 
     /// What was negotiated of a ring.
-    fn negotiate(&self, device: &mut RingDevice) {
+    fn negotiate(&self, device: &mut RingDevice, mem: &dyn GuestAccess) -> Result<(), Refusal> {
         device.set_event_idx(self.features & F_EVENT_IDX != 0);
         device.set_in_order(self.features & IN_ORDER != 0);
+        Ok(device.forget_wish(mem)?)
     }
 
     fn has_iommu(&self) -> bool {
@@ -100,7 +101,7 @@ impl SimBack {
             .and_then(|()| Ok(RingDevice::start(layout, ring.base, &memory)?));
         match (started, memory.missed()) {
             (Ok(mut device), _) => {
-                self.negotiate(&mut device);
+                self.negotiate(&mut device, &memory)?;
                 let ring = &mut self.rings[usize::from(index)];
                 (ring.device, ring.started, ring.starting) = (Some(device), true, false);
                 Ok(())
