@@ -203,6 +203,13 @@ impl Packed {
                 }
             }
             let is_out = self.out.contains_key(&id);
+            if is_out && !ground.driver_is_quiet {
+                // it may have come back since the last look: then that is seen first, or there is no trace of it any more
+                if !self.used.is_used(self.flags(mem, self.used)?) {
+                    self.lose_track(sink);
+                }
+                break;
+            }
             sink.see(&Sight::Offered {
                 id,
                 size: u16::MAX,
