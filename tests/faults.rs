@@ -102,8 +102,7 @@ fn faults_of_the_ring_are_told_by_the_driver() {
     }
     // whoever looks first, the driver or the ring oracle
     let told = told("jump", "VERSION_1", &[]);
-    let (driver, oracle) = ("device moved used.idx from ", "broke the rule `used-ahead`");
-    assert!(told.contains(driver) || told.contains(oracle), "{told}");
+    assert!(told.contains("device moved used.idx from "), "{told}");
 }
 
 /// Broken: elements of a packed ring that a device marks used again and again are taken for frames.

@@ -4,7 +4,7 @@ use super::disturbed::Excused;
 use crate::engine::peers::Sim;
 use crate::peer::sim::back::SimBack;
 use crate::peer::sim::front::SimFront;
-use crate::ring::burst::{Device, DeviceRing, Driver};
+use crate::ring::burst::{Device, DeviceRing, Driver, DriverRing};
 use crate::sys::clock::Moment;
 use crate::trace::{LinkId, PeerId};
 use crate::traffic::lane::{
@@ -129,6 +129,21 @@ impl Group {
             }
         }
         if all { Look::Over } else { Look::Short }
+    }
+
+    /// What is wrong with the rings of these peers, as far as lanes can tell: drivers take back first what has been returned
+    /// by now. Where that is so, nothing moves any more.
+    pub(super) fn ring_trouble(&self, peers: [PeerId; 2]) -> Option<Trouble> {
+        let loans_of = |station: &&Station| station.loans.iter().any(|loan| peers.contains(&loan.peer));
+        self.stations.iter().filter(loans_of).find_map(|station| {
+            let mut side = station.pump.borrow();
+            if !matches!(side.trouble, None | Some(Trouble::Frame(_))) {
+                return side.trouble.clone();
+            }
+            let found = side.lanes.iter_mut().find_map(|lane| ring_trouble(lane.as_mut()))?;
+            side.trouble = Some(found.clone());
+            Some(found)
+        })
     }
 
     /// Takes in what is still under way though something was wrong with a frame; whether that is all.
@@ -324,6 +339,20 @@ fn settle(lane: &mut dyn Lane) -> Result<(), Trouble> {
         Some(lane) => lane.settle(),
         None => Ok(()),
     }
+}
+
+/// What a driver finds wrong with its ring, frames aside.
+fn ring_trouble(lane: &mut dyn Lane) -> Option<Trouble> {
+    let slots = driver_port(lane)?.ring.size();
+    for _ in 0..=slots {
+        match settle(lane) {
+            Ok(()) => return None,
+            // what is behind this one has not been looked at
+            Err(Trouble::Frame(_)) => {}
+            Err(trouble) => return Some(trouble),
+        }
+    }
+    None
 }
 
 fn stop_source(lane: &mut dyn Lane) {

@@ -67,6 +67,17 @@ struct Running {
     over: bool,
 }
 
+impl Running {
+    /// A pump cannot go on.
+    fn stopped_by(&self, trouble: &Trouble) -> Box<Stop> {
+        let diagnostic = Diagnostic::error("what arrived is not what was sent")
+            .at(self.span)
+            .footer(trouble.to_string())
+            .footer(format!("delivery  {}", self.what));
+        Stop::wrong(diagnostic)
+    }
+}
+
 /// All deliveries of a run.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
@@ -166,6 +177,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// What pumps cannot go on after in the rings between these peers, whether they have come to it by now or not.
+    pub(super) fn ring_trouble(&self, peers: [PeerId; 2]) -> Result<()> {
+        let troubles = self.traffic.under_way().filter_map(|delivery| {
+            let trouble = delivery.groups.iter().find_map(|group| group.ring_trouble(peers))?;
+            Some(delivery.stopped_by(&trouble))
+        });
+        troubles.into_iter().next().map_or(Ok(()), Err)
+    }
+
     /// Whether a delivery is over.
     pub(super) fn is_delivered(&self, id: DeliveryId) -> bool {
         self.traffic.deliveries.get(id.0).is_none_or(|delivery| delivery.over)
@@ -254,13 +274,7 @@ impl Run<'_> {
                 delivery.wrong = Some((trouble, now.plus_ms(REST_MAX_MS)));
                 return self.take_in_rest(at);
             }
-            Some(trouble) => {
-                let diagnostic = Diagnostic::error("what arrived is not what was sent")
-                    .at(delivery.span)
-                    .footer(trouble.to_string())
-                    .footer(format!("delivery  {}", delivery.what));
-                return Err(Stop::wrong(diagnostic));
-            }
+            Some(trouble) => return Err(delivery.stopped_by(&trouble)),
         }
         if delivery.groups.iter().any(Group::has_died) {
             return Err(Stop::harness("a pump has ended by itself", delivery.span));

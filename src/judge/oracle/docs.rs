@@ -106,7 +106,8 @@ where a look happened to fall between. Of a packed ring only the flags and the b
 where its driver is slower than the looks: with a simulated front-end, and with programs of which the
 [catalogue](peers.md#catalogue-files) says `paced`. `frontend/dpdk/packed` does so with DPDK on both sides: sixteen frames, and
 each side stands still until the oracle has judged what the other one did. QEMU's driver, which the harness plays over qtest,
-drives split rings only.
+drives split and packed rings. It waits for no look: its packed rings are judged chain by chain, as those of a simulated
+front-end are, until more passes between two looks than can be seen (`frontend/qemu/packed` comes to that).
 
 Some things cannot be seen at all:
 

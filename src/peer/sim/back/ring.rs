@@ -171,6 +171,7 @@ impl SimBack {
         if self.has_iommu() && !self.is_translated(index) {
             return;
         }
+        let before = self.has_iommu().then(|| self.ring_device(index).cloned()).flatten();
         match self.serve_turn(index) {
             None => {}
             _ if self.lives.is_dying() => self.die(),
@@ -183,10 +184,21 @@ impl SimBack {
                 }
             }
             Some(Err(error)) => {
+                // the chain may have become available since it was looked for: it is put back then, and translated first
+                if before.is_some() {
+                    self.rings[usize::from(index)].device = before;
+                    if !self.is_translated(index) {
+                        return;
+                    }
+                }
                 self.fault(format!("ring {index}: {error}"));
                 self.stop(index);
             }
         }
+    }
+
+    fn ring_device(&self, index: u16) -> Option<&RingDevice> {
+        self.rings.get(usize::from(index))?.device.as_ref()
     }
 
     fn resume_later(&mut self, index: u16) {
