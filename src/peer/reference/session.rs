@@ -63,7 +63,7 @@ pub(super) struct Session {
     stream: UnixStream,
     /// The rings' calls and the end of the connection.
     events: Epoll,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// The driver's sides of the rings.
     pub(super) rings: Vec<DriverRing>,
     /// The guest memory.

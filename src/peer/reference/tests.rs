@@ -266,7 +266,9 @@ fn a_back_end_that_never_answers_is_given_up() {
 #[test]
 fn a_completion_that_never_comes_is_given_up() {
     let (_dir, socket, _served) = serve("--device net");
-    let mut session = net_session(&socket, 50);
+    let mut session = net_session(&socket, 5000);
+    // from here on: setting up takes what it takes
+    session.timeout = Duration::from_millis(50);
     offer(&mut session, 0, 1, true);
     let error = session
         .wait(Progress {

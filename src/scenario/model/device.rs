@@ -165,7 +165,8 @@ pub struct Deliver {
     /// Frames carry the time, and the report says how long they took.
     #[serde(default)]
     pub latency: bool,
-    /// Only one of so many frames is compared byte for byte; headers and numbers of all are looked at, and the report says so.
+    /// Only one of so many frames has a content, which is compared byte for byte; of all others it is the header with stream,
+    /// number and checksum. The report says so.
     #[serde(default)]
     pub verify_one_of: Option<At<Num>>,
     /// Frames may be lost on the way (a ring that is disabled may throw them away), and are counted.
