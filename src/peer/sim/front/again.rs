@@ -125,6 +125,7 @@ impl SimFront {
             };
             self.rings.push(FrontRing {
                 driver,
+                reset: false,
                 kick: None,
                 call: None,
                 in_band: false,

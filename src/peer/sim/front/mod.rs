@@ -213,6 +213,8 @@ pub enum FrontError {
 #[derive(Debug)]
 struct FrontRing {
     driver: RingDriver,
+    /// The device was reset, and the ring not started since.
+    reset: bool,
     kick: Option<Arc<OwnedFd>>,
     call: Option<Arc<OwnedFd>>,
     /// It was started without a kick eventfd: VRING_KICK kicks it.
@@ -325,6 +327,7 @@ impl SimFront {
             driver.init(&memory)?;
             rings.push(FrontRing {
                 driver,
+                reset: false,
                 kick: None,
                 call: None,
                 in_band: false,
@@ -622,7 +625,10 @@ impl SimFront {
         match (message.request, &message.payload) {
             (id::frontend::SET_FEATURES, Payload::U64(features)) => self.features = *features,
             (id::frontend::SET_PROTOCOL_FEATURES, Payload::U64(features)) => self.protocol_features = *features,
-            (id::frontend::RESET_DEVICE, _) => self.channel.unmap_all(),
+            (id::frontend::RESET_DEVICE, _) => {
+                self.channel.unmap_all();
+                self.rings.iter_mut().for_each(|ring| ring.reset = true);
+            }
             _ => {}
         }
         let due = message

@@ -74,7 +74,9 @@ impl SimFront {
         let packed = self.features & RING_PACKED != 0;
         let state = &mut self.rings[usize::from(ring)];
         let layout = state.driver.layout();
-        if matches!(layout, Layout::Packed(_)) == packed || self.announced.is_some() {
+        // after a reset the driver makes its rings anew: a packed one would keep laps and wishes of before
+        let anew = std::mem::take(&mut state.reset) && packed;
+        if matches!(layout, Layout::Packed(_)) == packed && !anew || self.announced.is_some() {
             return Ok(());
         }
         if !state.pending.is_empty() || state.lent.is_some() {
