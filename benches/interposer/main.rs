@@ -1,4 +1,4 @@
-//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS [trips]]`. One request and its reply, without and
+//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS [trips] | messages COUNT]`. One request and its reply, without and
 //! with a descriptor, direct, through `vuh record`, and through a bare relay (poll, read, send, and nothing else: what it
 //! costs that anything at all stands between), interleaved in one run; then, unless only `trips` are asked for, the rate of
 //! packets between two DPDK programs, which share memory and should not notice. Prints medians and ratios; asserts nothing.
@@ -6,8 +6,12 @@
 //! Being woken on another processor, which sleeps, costs several times what a whole round trip on one does. So the trips
 //! are compared with both programs in the same places: put there, and then left to the kernel, with the figures told apart by
 //! where it had the programs.
+//!
+//! With `messages`, so many are recorded, with what memory that takes on the way; then the recorder is killed, and it is counted
+//! what can be read of its trace.
 
 mod dpdk;
+mod long;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -33,6 +37,11 @@ fn main() {
         Some("answer") => return answer(&socket_of(std::io::stdin())),
         Some("relay") => return relay([&socket_of(std::io::stdin()), &socket_of(std::io::stdout())]),
         _ => {}
+    }
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(at) = words.iter().position(|word| word == "messages") {
+        let count = words.get(at + 1).and_then(|word| word.parse().ok());
+        return long::record(count.unwrap_or(1_000_000));
     }
     let rounds = std::env::args()
         .skip(1)
