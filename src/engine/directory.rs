@@ -35,8 +35,13 @@ pub(super) struct Directory {
 #[derive(Debug)]
 enum Held {
     /// Perhaps with a short way to it, on which it is used.
-    Kept { _lock: File, _way: Option<Temporary> },
-    Temporary { _directory: Temporary },
+    Kept {
+        _lock: File,
+        _way: Option<Temporary>,
+    },
+    Temporary {
+        _directory: Temporary,
+    },
 }
 
 /// The directory goes first, so that nobody finds it unlocked.

@@ -195,7 +195,11 @@ fn an_empty_chain_with_room_comes_back_apart() {
     let (packed, _) = PackedLayout::pack_at(RING, 8).unwrap();
     let rings = [(Layout::Split(split), 0), (Layout::Packed(packed), 0x8000_8000)];
     let sent = Move::Add(vec![9], 0);
-    for several in [Move::Add(vec![5], 1), Move::Add(vec![5, 7], 1), Move::Add(vec![5, 7], 2)] {
+    for several in [
+        Move::Add(vec![5], 1),
+        Move::Add(vec![5, 7], 1),
+        Move::Add(vec![5, 7], 2),
+    ] {
         let moves = [
             sent.clone(),
             several,
