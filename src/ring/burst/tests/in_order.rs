@@ -81,34 +81,7 @@ fn arms(layout: Layout, base: u32) -> Vec<Arm> {
     for (fast_driver, fast_device) in [(false, false), (false, true), (true, false), (true, true)] {
         let memory = Arc::new(memory());
         let reach = memory.reach();
-        let driver: Box<dyn DriverArm> = match (fast_driver, layout) {
-            (true, _) => {
-                let mut driver = Driver::new(layout, base, &reach, options).unwrap();
-                driver.init();
-                let reach = reach.clone();
-                Box::new(Bursts { driver, reach })
-            }
-            (false, Layout::Split(layout)) => {
-                let mut driver = ring::SplitDriver::with_base(layout, base as u16).unwrap();
-                driver.init(&*memory).unwrap();
-                driver.set_in_order(true);
-                Box::new(SlowSplit {
-                    driver,
-                    memory: Arc::clone(&memory),
-                    tokens: Vec::new(),
-                })
-            }
-            (false, Layout::Packed(layout)) => {
-                let mut driver = ring::PackedDriver::with_base(layout, base).unwrap();
-                driver.init(&*memory).unwrap();
-                driver.set_in_order(true);
-                Box::new(SlowPacked {
-                    driver,
-                    memory: Arc::clone(&memory),
-                    tokens: Vec::new(),
-                })
-            }
-        };
+        let driver = driver(fast_driver, layout, base, &memory, options);
         let device: Box<dyn DeviceArm> = if fast_device {
             Box::new(BurstDevice {
                 device: Device::start(layout, base, &reach, options).unwrap(),
