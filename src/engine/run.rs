@@ -38,7 +38,7 @@ use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature, pci};
 
 /// Limit of a scenario that says nothing else.
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
-/// How many times the limit of a scenario its limits may be put off because others had the processors.
+/// How many times its limit, or the usual one if that is less, limits of a scenario may be put off because others had the processors.
 const STARVED_TIMES_MAX: u64 = 5;
 /// How often a socket path is tried while its process comes up. The kernel has no way to wait for a listener.
 pub(super) const DIAL_INTERVAL_MS: u64 = 2;
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
             timers: Vec::new(),
             deadline: clock.now().plus_ms(timeout_ms),
             starved: Starved::begin(),
-            starved_max_ns: timeout_ms.saturating_mul(STARVED_TIMES_MAX * 1_000_000),
+            starved_max_ns: timeout_ms.min(TIMEOUT_DEFAULT_MS) * STARVED_TIMES_MAX * 1_000_000,
             directory: directory.to_owned(),
             submitted: Vec::new(),
             threads: Vec::new(),

@@ -19,8 +19,8 @@ impl Starved {
         Self { before_ns: own_delay() }
     }
 
-    /// Nanoseconds for which this thread, the thread that helped it, and each of these processes were kept waiting, in all: no more
-    /// than that can any conversation between them have lost. Of several threads of one process the one that waited longest counts.
+    /// Nanoseconds for which the one of them was kept waiting that waited longest: this thread, those that help it, and the threads
+    /// of these processes. Less than has passed, even where they are in each other's way.
     pub fn ns(&self, processes: impl IntoIterator<Item = i32>) -> u64 {
         let own = own_delay().saturating_sub(self.before_ns);
         let is_helper = |task: &Path| {
@@ -31,7 +31,7 @@ impl Starved {
         let others = processes
             .into_iter()
             .map(|pid| longest(format!("/proc/{pid}/task"), |_| true));
-        own + helpers + others.sum::<u64>()
+        others.chain([own, helpers]).max().unwrap_or(0)
     }
 }
 
