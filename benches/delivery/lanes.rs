@@ -109,7 +109,8 @@ pub(super) fn driver_side(front: &BareFront, asked: &Asked) -> Rings {
             reach: reach.clone(),
             arena: Arena {
                 base: base + rig::BEFORE_FIRST,
-                stride: rig::stride(asked.bytes),
+                // no frame ends in the cache line of the next header, which is looked at while that one is written
+                stride: asked.bytes.next_multiple_of(64) as u32 + 64,
                 count: u32::from(ring.layout.size()),
             },
             kick: Bell::default(),
