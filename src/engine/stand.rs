@@ -143,11 +143,15 @@ impl Run<'_> {
         let state = &mut self.peers[peer.0];
         let directory = self.directory.join(format!("q{}", peer.0));
         let remaining = self.clock.until(self.deadline);
-        let config = qemu_config(state, &directory).map_err(|e| cannot_start(state, span, &e))?;
+        let mut config = qemu_config(state, &directory).map_err(|e| cannot_start(state, span, &e))?;
+        if state.spec.has_guest() {
+            config.guest = Some(self.environment.catalogue.guest());
+        }
         let failed = |state: &PeerState, e: &dyn std::fmt::Display| cannot_start(state, span, &e.to_string());
         std::fs::create_dir_all(&directory).map_err(|e| failed(state, &e))?;
         let command = QemuCommand::new(&config).map_err(|e| failed(state, &e))?;
-        command.firmware.write().map_err(|e| failed(state, &e))?;
+        let firmware = command.firmware.as_ref().map_or(Ok(()), |firmware| firmware.write());
+        firmware.map_err(|e| failed(state, &e))?;
         let handle = QemuHandle::listen(&command.sockets, remaining).map_err(|e| failed(state, &e))?;
         state.attach = match &config.vhost_socket {
             ChardevEnd::Listen { path } => Attach::Dialling(path.clone()),
