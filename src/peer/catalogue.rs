@@ -499,21 +499,24 @@ mod tests {
     #[test]
     fn a_guest_is_there_with_its_kernel() {
         let folder = tempfile::tempdir().unwrap();
-        // this binary stands in a folder of `target`, and what was built beside that folder
-        let vuh = folder.path().join("debug/vuh");
-        let catalogue = Catalogue::load(None, vuh).unwrap();
-        let image = catalogue.guest();
+        // a binary stands in a folder of `target`, and what was built beside that folder
+        let target = folder.path().join("target");
+        let image = GuestImage::in_folder(&target.join("guest"));
         assert_eq!(image.kernel_version(), None);
-        std::fs::create_dir(folder.path().join("guest")).unwrap();
-        std::fs::write(folder.path().join("guest/vmlinuz"), "").unwrap();
+        std::fs::create_dir_all(target.join("guest")).unwrap();
+        std::fs::write(target.join("guest/vmlinuz"), "").unwrap();
         assert_eq!(image.kernel_version(), None);
-        std::fs::write(folder.path().join("guest/initrd"), "").unwrap();
+        std::fs::write(target.join("guest/initrd"), "").unwrap();
         assert_eq!(image.kernel_version(), Some("a kernel".to_owned()));
-        std::fs::write(folder.path().join("guest/version"), "linux 6\n").unwrap();
+        std::fs::write(target.join("guest/version"), "linux 6\n").unwrap();
         assert_eq!(image.kernel_version(), Some("linux 6".to_owned()));
-        // where tests are, one folder further down
-        let further = Catalogue::load(None, folder.path().join("debug/deps/scenarios")).unwrap();
-        assert_eq!(further.guest().kernel, folder.path().join("guest/vmlinuz"));
+        if std::env::var_os(GUEST_VARIABLE).is_none() {
+            // tests are one folder further down
+            for binary in ["debug/vuh", "debug/deps/scenarios"] {
+                let catalogue = Catalogue::load(None, target.join(binary)).unwrap();
+                assert_eq!(catalogue.guest(), image, "{binary}");
+            }
+        }
     }
 
     /// Broken: two entries that ask one program different things get one answer.

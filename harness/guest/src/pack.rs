@@ -1,6 +1,7 @@
 //! Packs an initial file system for the guest: `init`, and the kernel modules that were asked for with those that they need.
 //!
-//! `pack INIT MODULES_DIR OUT NAME...`: MODULES_DIR is searched for NAME.ko and for what each says it depends on. OUT is an
+//! `pack INIT MODULES_DIR OUT NAME...`: MODULES_DIR is searched for NAME.ko and for what each says it depends on; what its list
+//! `modules.builtin` names is part of the kernel, and left out. OUT is an
 //! archive in the format that the kernel unpacks at boot (Documentation/driver-api/early-userspace/buffer-format.rst): "newc"
 //! of cpio, uncompressed, which is quickest to start from.
 
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
 fn pack(init: &Path, modules: &Path, out: &Path, names: &[OsString]) -> Result<(), String> {
     let mut found = BTreeMap::new();
     find(modules, &mut found)?;
+    for name in built_in(modules) {
+        found.insert(name, Found::InKernel);
+    }
     let mut order = Vec::new();
     for name in names {
         need(&name.to_string_lossy(), &found, &mut order, &mut Vec::new())?;
@@ -47,6 +51,12 @@ fn pack(init: &Path, modules: &Path, out: &Path, names: &[OsString]) -> Result<(
     fs::write(out, archive.finish()).map_err(|error| format!("{}: {error}", out.display()))
 }
 
+/// Where a module is.
+enum Found {
+    File(PathBuf),
+    InKernel,
+}
+
 struct Module {
     name: String,
     bytes: Vec<u8>,
@@ -57,7 +67,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// All modules below a folder, by name.
-fn find(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), String> {
+fn find(folder: &Path, found: &mut BTreeMap<String, Found>) -> Result<(), String> {
     let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
@@ -70,10 +80,17 @@ fn find(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<(), Stri
             if found.len() >= MODULES_MAX {
                 return Err(format!("more than {MODULES_MAX} modules"));
             }
-            found.insert(plain(name), path);
+            found.insert(plain(name), Found::File(path.clone()));
         }
     }
     Ok(())
+}
+
+/// Modules that are part of the kernel: its list has a path a line.
+fn built_in(modules: &Path) -> Vec<String> {
+    let list = fs::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
+    let names = list.lines().filter_map(|line| Path::new(line).file_stem()?.to_str());
+    names.map(plain).collect()
 }
 
 /// File names may have `-` where the kernel says `_`.
@@ -84,7 +101,7 @@ fn plain(name: &str) -> String {
 /// Puts a module into `order`, behind those that it depends on.
 fn need(
     name: &str,
-    found: &BTreeMap<String, PathBuf>,
+    found: &BTreeMap<String, Found>,
     order: &mut Vec<Module>,
     above: &mut Vec<String>,
 ) -> Result<(), String> {
@@ -95,9 +112,11 @@ fn need(
     if above.contains(&name) {
         return Err(format!("{name} depends on itself"));
     }
-    let path = found
-        .get(&name)
-        .ok_or_else(|| format!("this kernel has no module {name}"))?;
+    let path = match found.get(&name) {
+        Some(Found::File(path)) => path,
+        Some(Found::InKernel) => return Ok(()),
+        None => return Err(format!("this kernel has no module {name}")),
+    };
     let bytes = read(path)?;
     above.push(name.clone());
     for other in depends(&bytes) {
