@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::pci::{self, Pci};
 use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
-use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
+use crate::peer::catalogue::{Driver, Entry, FdRole, GuestImage, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
 use crate::peer::sim::back::inflight::Fault;
 use crate::peer::sim::front::Serving;
@@ -100,6 +100,8 @@ pub(super) struct Peer {
     pub(super) plugged: bool,
     pub(super) mtu: Option<u64>,
     pub(super) args: Vec<String>,
+    /// The Linux that runs on it, whose drivers are the front-end's.
+    pub(super) guest: Option<GuestImage>,
     pub(super) exit: Option<crate::scenario::model::ExitRule>,
     /// What it is in vhost-pci.
     pub(super) pci: Pci,
@@ -122,7 +124,7 @@ impl Peer {
 
     /// QEMU whose driver is a guest's.
     pub(super) fn has_guest(&self) -> bool {
-        matches!(&self.player, Player::Program(entry) if entry.driver == Driver::Linux)
+        self.guest.is_some()
     }
 
     pub(super) fn is_process(&self) -> bool {
@@ -436,13 +438,16 @@ fn evaluate(
         if device == "net" || dialect.is_pci() { 2 } else { 1 },
         "rings",
     )?;
+    let player = player(&label, party, span, environment)?;
+    let has_guest = matches!(&player, Player::Program(entry) if entry.driver == Driver::Linux);
     Ok(Peer {
         name: name.value.clone(),
         pci: pci::evaluate(decl.pci.as_ref(), party, &label, dialect, queues)?,
         span: name.span,
         party,
         dialect,
-        player: player(&label, party, span, environment)?,
+        player,
+        guest: has_guest.then(|| environment.catalogue.guest()),
         label,
         kind,
         queues,

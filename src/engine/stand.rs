@@ -143,10 +143,7 @@ impl Run<'_> {
         let state = &mut self.peers[peer.0];
         let directory = self.directory.join(format!("q{}", peer.0));
         let remaining = self.clock.until(self.deadline);
-        let mut config = qemu_config(state, &directory).map_err(|e| cannot_start(state, span, &e))?;
-        if state.spec.has_guest() {
-            config.guest = Some(self.environment.catalogue.guest());
-        }
+        let config = qemu_config(state, &directory).map_err(|e| cannot_start(state, span, &e))?;
         let failed = |state: &PeerState, e: &dyn std::fmt::Display| cannot_start(state, span, &e.to_string());
         std::fs::create_dir_all(&directory).map_err(|e| failed(state, &e))?;
         let command = QemuCommand::new(&config).map_err(|e| failed(state, &e))?;
@@ -342,6 +339,7 @@ fn qemu_config(state: &PeerState, directory: &std::path::Path) -> std::result::R
     };
     let mut config = QemuConfig::new(directory, device, end);
     config.memory_mib = spec.qemu_memory_mib;
+    config.guest.clone_from(&spec.guest);
     config.attach = if spec.plugged {
         QemuAttach::AtStart
     } else {
