@@ -8,14 +8,17 @@ use std::thread::JoinHandle;
 use vhost_user_harness::memory::Reach;
 use vhost_user_harness::peer::bare::{self, BareFront, BareRing};
 use vhost_user_harness::ring::burst::{Device, Driver};
+use vhost_user_harness::traffic::frame::FRAME_BYTES_MIN;
 use vhost_user_harness::traffic::lane::{
-    Arena, Bell, DevicePort, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Lane, Pace,
+    Arena, Bell, DevicePort, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Lane,
+    NET_HEADER_BYTES, Pace,
 };
 use vhost_user_harness::traffic::{rest::Rest, rig, sink::Sink, sizes::Sizes, source::Source};
 
 use super::{Asked, Rings};
 
 const BURST: usize = 32;
+const LINE_BYTES: usize = 64;
 /// Turns of a spin loop for who has nothing to do.
 const REST_SPINS: u32 = 64;
 
@@ -98,9 +101,28 @@ fn own(mut lane: impl Lane + 'static) -> Own {
     Box::new(lane)
 }
 
+/// What stands before the first buffer, and how far it is from one to the next.
+fn places(bytes: usize) -> (u64, u32) {
+    if bytes > FRAME_BYTES_MIN {
+        // what is looked at of a long frame is in one cache line with the header before it, and the other line of its pair,
+        // which processors fetch as well, is in nobody's frame
+        (
+            LINE_BYTES as u64,
+            (bytes + NET_HEADER_BYTES + LINE_BYTES).next_multiple_of(2 * LINE_BYTES) as u32,
+        )
+    } else {
+        // all of a short one is looked at: it begins where a line does
+        (
+            rig::BEFORE_FIRST,
+            (bytes.next_multiple_of(LINE_BYTES) + LINE_BYTES) as u32,
+        )
+    }
+}
+
 /// Both rings of a front-end.
 pub(super) fn driver_side(front: &BareFront, asked: &Asked) -> Rings {
     let reach = front.memory.reach();
+    let (before, stride) = places(asked.bytes);
     let port = |ring: &BareRing, base: u64| {
         let options = bare::options(front.features);
         let driver = Driver::new(ring.layout, ring.base, &reach, options).expect("the ring is in memory");
@@ -108,9 +130,8 @@ pub(super) fn driver_side(front: &BareFront, asked: &Asked) -> Rings {
             ring: driver,
             reach: reach.clone(),
             arena: Arena {
-                base: base + rig::BEFORE_FIRST,
-                // no frame ends in the cache line of the next header, which is looked at while that one is written
-                stride: asked.bytes.next_multiple_of(64) as u32 + 64,
+                base: base + before,
+                stride,
                 count: u32::from(ring.layout.size()),
             },
             kick: Bell::default(),

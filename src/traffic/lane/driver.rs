@@ -9,7 +9,7 @@ use super::{BURST_MAX, BURSTS_A_STEP, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_
 use crate::memory::{Near, Reach};
 use crate::ring::Buffer;
 use crate::ring::burst::{Done, DriverRing};
-use crate::traffic::frame::FRAME_BYTES_MIN;
+use crate::traffic::frame::{FRAME_BYTES_MIN, HEADER_WORDS};
 use crate::traffic::sink::Sink;
 use crate::traffic::source::Source;
 
@@ -421,10 +421,15 @@ impl<R: DriverRing> DriverReceiver<R> {
         let mut near = self.port.reach.near();
         for done in coming {
             let frame = self.port.arena.at(done.token) + NET_HEADER_BYTES as u64;
-            let bytes = done
+            let bytes = match done
                 .len
                 .min(self.port.arena.stride)
-                .saturating_sub(NET_HEADER_BYTES as u32);
+                .saturating_sub(NET_HEADER_BYTES as u32)
+            {
+                // of most long ones no more is looked at
+                long if long > FRAME_BYTES_MIN as u32 => (HEADER_WORDS * size_of::<u64>()) as u32,
+                short => short,
+            };
             if let Some(frame) = near.place(frame, bytes) {
                 frame.prefetch_read();
             }
