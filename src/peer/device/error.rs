@@ -32,6 +32,14 @@ pub enum DeviceError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The inflight area is for rings of the other kind.
+    #[error("ring {ring} is {kind}, and the inflight area is not for such rings")]
+    InflightKind {
+        /// The ring.
+        ring: u16,
+        /// What it is.
+        kind: &'static str,
+    },
     /// A queue inside the model is full.
     #[error("{what} is full at {limit}")]
     Full {

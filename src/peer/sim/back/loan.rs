@@ -19,6 +19,10 @@ impl SimBack {
                 ring.base = device.base();
             }
         }
+        // whoever has it records nothing, and what was recorded is of no use then
+        if let Some(Err(error)) = self.inflight.as_mut().map(|recorder| recorder.forget(index)) {
+            self.fault(format!("ring {index}: {error}"));
+        }
     }
 
     /// Where a ring on loan stands, if it is running there.

@@ -37,6 +37,10 @@ impl SimBack {
                 self.rings.iter_mut().for_each(|ring| ring.enabled = false);
                 self.config.device.reset();
                 self.status = 0;
+                if message.request == request::RESET_DEVICE {
+                    // the driver makes its rings anew, and nothing that was recorded is in them (VU-IFL-04)
+                    self.inflight = None;
+                }
                 Ok(None)
             }
             (request::SET_MEM_TABLE, Payload::MemTable(table)) => {
@@ -80,7 +84,8 @@ impl SimBack {
                 }
             }
             (request::GET_INFLIGHT_FD, Payload::Inflight(wanted)) => {
-                let (area, fd) = Inflight::allocate(wanted.num_queues, wanted.queue_size)?;
+                let format = self.inflight_format();
+                let (area, fd) = Inflight::allocate(format, wanted.num_queues, wanted.queue_size)?;
                 let mut reply = *wanted;
                 (reply.mmap_size, reply.mmap_offset) = (area.size(), 0);
                 Ok(Some((Payload::Inflight(reply), vec![fd])))
@@ -88,7 +93,11 @@ impl SimBack {
             (request::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
                 let fd = one_fd(&mut fds)?;
                 let (queues, size) = (area.num_queues, area.queue_size);
-                let area = Inflight::map(fd, area.mmap_offset, area.mmap_size, queues, size)?;
+                let format = self.inflight_format();
+                let mut area = Inflight::map(fd, format, area.mmap_offset, area.mmap_size, queues, size)?;
+                if let Some(life) = self.lives.last_writes() {
+                    area.lives(life.clone());
+                }
                 self.inflight = Some(Recorder::new(area, self.config.inflight_fault));
                 Ok(None)
             }
