@@ -10,13 +10,12 @@ use vhost_user_harness::ring::Buffer;
 use vhost_user_harness::ring::burst::{Chains, Device, DeviceRing, Done, Driver, DriverRing};
 use vhost_user_harness::traffic::{sink::Sink, sizes::Sizes, source::Source};
 
-use super::{Asked, Rings};
+use super::{Asked, RING, Rings};
 
 const HEADER: usize = 12;
 const BURST: usize = 32;
+/// Turns of a spin loop for who has nothing to do.
 const REST_SPINS: u32 = 64;
-/// The same for who has not quite caught up.
-const PAUSE_SPINS: u32 = 16;
 /// Bursts in a row before a side looks whether it is to stop.
 const TURNS: usize = 256;
 /// num_buffers of a header, behind two bytes that are zero.
@@ -30,6 +29,47 @@ pub(super) struct Lane<R> {
     /// Where buffers are, bytes of each, and the next to use.
     buffers: (u64, u32, u32),
     scratch: Vec<u8>,
+    rest: Rest,
+}
+
+/// How long who has caught up leaves the other side alone: looking again and again takes away the very lines that it is
+/// writing, so a good part of a ring is to have come meanwhile. How long that takes shows by and by.
+struct Rest {
+    spins: u32,
+    /// Frames since the last one.
+    came: usize,
+    /// So few that it was too short, and so many that it was too long.
+    few: usize,
+    many: usize,
+}
+
+impl Rest {
+    /// A few microseconds at most.
+    const SPINS: std::ops::RangeInclusive<u32> = 8..=512;
+
+    fn new(ring: u16) -> Self {
+        Self {
+            spins: REST_SPINS,
+            came: 0,
+            few: usize::from(ring) / 8,
+            many: usize::from(ring) / 2,
+        }
+    }
+
+    /// After a burst of so many, of which there could have been more.
+    fn after(&mut self, frames: usize) {
+        self.came += frames;
+        if frames == BURST {
+            return;
+        }
+        let came = std::mem::take(&mut self.came);
+        if came < self.few {
+            self.spins = (self.spins * 2).min(*Self::SPINS.end());
+        } else if came > self.many {
+            self.spins = (self.spins / 2).max(*Self::SPINS.start());
+        }
+        rest(self.spins);
+    }
 }
 
 enum Work {
@@ -107,8 +147,6 @@ impl<R> Running<R> {
     }
 }
 
-/// Who has caught up leaves the other side alone for a while: looking again and again takes away the very lines that it is
-/// writing.
 fn rest(spins: u32) {
     (0..spins).for_each(|_| std::hint::spin_loop());
 }
@@ -130,6 +168,7 @@ fn lane<R>(ring: R, reach: &Reach, buffers: (u64, u32, u32), work: Work) -> Lane
         work,
         buffers,
         scratch: vec![0; 0x4000],
+        rest: Rest::new(RING),
     }
 }
 
@@ -141,7 +180,8 @@ fn source(stream: u16, asked: &Asked) -> Source {
 /// Both rings of a front-end, which has its receive buffers out.
 pub(super) fn driver_side(front: &BareFront, asked: &Asked) -> Rings<Driver> {
     let reach = front.memory.reach();
-    let stride = (asked.bytes + HEADER).next_multiple_of(64) as u32 + 64;
+    // without a gap: lines further apart cost a device that fills them more
+    let stride = (asked.bytes + HEADER).next_multiple_of(64) as u32;
     let driver = |ring: &BareRing| {
         Driver::new(ring.layout, ring.base, &reach, bare::options(front.features)).expect("the ring is in memory")
     };
@@ -193,11 +233,12 @@ impl Side for Driver {
             work,
             buffers,
             scratch,
+            rest,
             ..
         } = lane;
         match ring {
-            Driver::Split(ring) => drive(ring, reach, work, buffers, scratch),
-            Driver::Packed(ring) => drive(ring, reach, work, buffers, scratch),
+            Driver::Split(ring) => drive(ring, reach, work, buffers, scratch, rest),
+            Driver::Packed(ring) => drive(ring, reach, work, buffers, scratch, rest),
         }
     }
 }
@@ -208,6 +249,7 @@ fn drive<R: DriverRing>(
     work: &mut Work,
     (buffers, stride, next): &mut (u64, u32, u32),
     scratch: &mut [u8],
+    resting: &mut Rest,
 ) -> usize {
     let mut done = [Done::default(); BURST];
     match work {
@@ -219,27 +261,26 @@ fn drive<R: DriverRing>(
                     return 0;
                 }
             }
-            let count = BURST;
-            let size = u32::from(ring.size());
+            let (size, stride, mut near) = (u32::from(ring.size()), *stride, reach.near());
             let after = |token: u32| if token + 1 == size { 0 } else { token + 1 };
             let ahead = *next + BURST as u32;
-            let mut token = if ahead >= size { ahead - size } else { ahead };
-            for _ in 0..count {
-                if let Some(frame) = reach.place(*buffers + u64::from(token * *stride) + HEADER as u64, 64) {
+            let mut ahead = if ahead >= size { ahead - size } else { ahead };
+            let frames = (0..BURST).map(|_| {
+                if let Some(frame) = near.place(*buffers + u64::from(ahead * stride) + HEADER as u64, 64) {
                     frame.prefetch_write();
                 }
-                token = after(token);
+                ahead = after(ahead);
                 let token = *next;
                 *next = after(token);
-                let address = *buffers + u64::from(token * *stride);
-                let place = reach.place(address, *stride).expect("it is in memory");
+                let address = *buffers + u64::from(token * stride);
+                let place = near.place(address, stride).expect("it is in memory");
                 // the header is zero, which it was when memory was made
                 let len = source.fill_place(place, HEADER, 0, scratch);
-                ring.add(token, Buffer::readable(address, (HEADER + len) as u32))
-                    .expect("it is free");
-            }
+                (token, Buffer::readable(address, (HEADER + len) as u32))
+            });
+            ring.add_each(frames).expect("they are free");
             ring.publish();
-            count
+            BURST
         }
         Work::Sink(sink) => {
             // the lines of one burst are on their way while the one before is verified
@@ -250,20 +291,21 @@ fn drive<R: DriverRing>(
                     TURNS => 0,
                     _ => ring.reap(&mut coming).expect("the device keeps the rules"),
                 };
+                let mut near = reach.near();
                 for done in &coming[..next] {
-                    if let Some(place) = reach.place(*buffers + u64::from(done.token * *stride), done.len)
+                    if let Some(place) = near.place(*buffers + u64::from(done.token * *stride), done.len)
                         && let Some(frame) = place.part(HEADER, place.len().saturating_sub(HEADER))
                     {
                         frame.prefetch_read();
                     }
                 }
-                for done in &done[..count] {
+                let verified = done[..count].iter().map(|done| {
                     let address = *buffers + u64::from(done.token * *stride);
-                    let place = reach.place(address, done.len).expect("it is in memory");
+                    let place = near.place(address, done.len).expect("it is in memory");
                     sink.take_place(place, HEADER, 0, scratch);
-                    ring.add(done.token, Buffer::writable(address, *stride))
-                        .expect("it was returned");
-                }
+                    (done.token, Buffer::writable(address, *stride))
+                });
+                ring.add_each(verified).expect("they were returned");
                 if count > 0 {
                     ring.publish();
                     moved += count;
@@ -271,9 +313,7 @@ fn drive<R: DriverRing>(
                 if next == 0 {
                     break;
                 }
-                if next < BURST {
-                    rest(PAUSE_SPINS);
-                }
+                resting.after(next);
                 std::mem::swap(&mut done, &mut coming);
                 count = next;
             }
@@ -289,16 +329,17 @@ impl Side for Device {
             reach,
             work,
             scratch,
+            rest,
             ..
         } = lane;
         match ring {
-            Device::Split(ring) => serve(ring, reach, work, scratch),
-            Device::Packed(ring) => serve(ring, reach, work, scratch),
+            Device::Split(ring) => serve(ring, reach, work, scratch, rest),
+            Device::Packed(ring) => serve(ring, reach, work, scratch, rest),
         }
     }
 }
 
-fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &mut [u8]) -> usize {
+fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &mut [u8], resting: &mut Rest) -> usize {
     // the lines of one burst are on their way while the one before is worked on
     let (mut chains, mut coming) = (Chains::new(), Chains::new());
     let mut moved = 0;
@@ -356,9 +397,7 @@ fn serve<R: DeviceRing>(ring: &mut R, reach: &Reach, work: &mut Work, scratch: &
         if next == 0 {
             break;
         }
-        if next < BURST {
-            rest(PAUSE_SPINS);
-        }
+        resting.after(next);
         std::mem::swap(&mut chains, &mut coming);
     }
     moved

@@ -1,15 +1,23 @@
-//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS [trips]]`. One request and its reply, without and
+//! What standing between costs: `cargo bench --bench interposer [-- ROUNDS [trips] | messages COUNT]`. One request and its reply, without and
 //! with a descriptor, direct, through `vuh record`, and through a bare relay (poll, read, send, and nothing else: what it
 //! costs that anything at all stands between), interleaved in one run; then, unless only `trips` are asked for, the rate of
 //! packets between two DPDK programs, which share memory and should not notice. Prints medians and ratios; asserts nothing.
+//!
+//! Being woken on another processor, which sleeps, costs several times what a whole round trip on one does. So the trips
+//! are compared with both programs in the same places: put there, and then left to the kernel, with the figures told apart by
+//! where it had the programs.
+//!
+//! With `messages`, so many are recorded, with what memory that takes on the way; then the recorder is killed, and it is counted
+//! what can be read of its trace.
 
 mod dpdk;
+mod long;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vhost_user_harness::sys::cpu;
 use vhost_user_harness::sys::fd::eventfd;
@@ -19,12 +27,21 @@ use vhost_user_harness::wire::{Dialect, Header};
 
 /// Round trips of one window.
 const TRIPS: usize = 2_000;
+/// So often within a window it is looked where the programs are.
+const LOOKS: usize = 10;
+/// Between two windows whose places the kernel chooses.
+const ASLEEP: Duration = Duration::from_millis(5);
 
 fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("answer") => return answer(&socket_of(std::io::stdin())),
         Some("relay") => return relay([&socket_of(std::io::stdin()), &socket_of(std::io::stdout())]),
         _ => {}
+    }
+    let words: Vec<String> = std::env::args().collect();
+    if let Some(at) = words.iter().position(|word| word == "messages") {
+        let count = words.get(at + 1).and_then(|word| word.parse().ok());
+        return long::record(count.unwrap_or(1_000_000));
     }
     let rounds = std::env::args()
         .skip(1)
@@ -45,9 +62,6 @@ fn main() {
 }
 
 /// Which processors the programs are on.
-///
-/// Left alone, the kernel leaves two programs that ask and answer each other on one processor, and spreads three over two, where
-/// each wakes the other by an interrupt: that costs more than all the rest together, and a bare relay just as much.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     /// All on one.
@@ -104,31 +118,41 @@ fn trips(place: Place, cpus: &[usize], rounds: usize) {
         role("answer", answering, None),
         relay,
     ];
+    // who takes part each way, next to this program
+    let parts = [
+        vec![others[0].id()],
+        vec![others[1].id(), others[3].id()],
+        vec![others[2].id(), interposer.id()],
+    ];
     go(place.front(cpus));
     let event = eventfd().expect("an eventfd");
     for (what, request, fds) in [
         ("request and reply", 1u32, vec![]),
         ("the same with a descriptor", 12, vec![event.as_fd()]),
     ] {
-        let mut times = [vec![], vec![], vec![]];
+        let mut windows = [vec![], vec![], vec![]];
         for _ in 0..rounds {
-            for (times, socket) in times.iter_mut().zip([&direct, &bare, &through]) {
-                times.push(window(socket, request, &fds));
+            for (nth, socket) in [&direct, &bare, &through].into_iter().enumerate() {
+                if place == Place::Free {
+                    // long enough asleep for the kernel to choose anew
+                    std::thread::sleep(ASLEEP);
+                }
+                windows[nth].push(window(socket, request, &fds, &parts[nth]));
             }
         }
-        let mut ratios: Vec<f64> = times[2].iter().zip(&times[0]).map(|(t, d)| t / d).collect();
-        ratios.sort_by(f64::total_cmp);
-        let [own, bare, passed] = times.map(median);
-        println!("{what}, {place}: median of {rounds} windows of {TRIPS}, interleaved");
-        println!("  direct      {own:7.2} us");
-        println!("  bare relay  {bare:7.2} us, {:.2} times the direct one", bare / own);
-        println!("  interposer  {passed:7.2} us");
-        println!(
-            "  ratio       {:7.2}, of neighbouring windows {:.2} to {:.2}",
-            passed / own,
-            ratios[0],
-            ratios[ratios.len() - 1]
-        );
+        println!("{what}, {place}: {rounds} windows of {TRIPS} each way, interleaved");
+        if place == Place::Free {
+            for (where_to, seen) in [
+                ("on one processor", Seen::One),
+                ("spread", Seen::Spread),
+                ("moved meanwhile", Seen::Moved),
+            ] {
+                println!("  {where_to}");
+                print(&windows, |window| window.seen == seen);
+            }
+            println!("  all of them");
+        }
+        print(&windows, |_| true);
     }
     interposer.kill().expect("the interposer is ours");
     interposer.wait().expect("the interposer ends");
@@ -136,6 +160,33 @@ fn trips(place: Place, cpus: &[usize], rounds: usize) {
     for mut other in others {
         other.wait().expect("it ends with its connection");
     }
+}
+
+/// The medians of those windows, and what they are to the direct one.
+fn print(windows: &[Vec<Window>; 3], which: impl Fn(&Window) -> bool) {
+    let [own, bare, passed] = windows.each_ref().map(|windows| {
+        let chosen = windows.iter().filter(|window| which(window));
+        sorted(chosen.map(|window| window.us).collect())
+    });
+    let middle = |times: &[f64]| times.get(times.len() / 2).copied();
+    let line = |name: &str, times: &[f64]| {
+        let Some(median) = middle(times) else {
+            println!("    {name:10} in no window");
+            return;
+        };
+        let ratio = match middle(&own) {
+            Some(own) => format!(", {:.2} times the direct one", median / own),
+            None => String::new(),
+        };
+        let (least, most) = (times[0], times[times.len() - 1]);
+        println!(
+            "    {name:10} {median:7.2} us ({least:.2} to {most:.2}, {} windows){ratio}",
+            times.len()
+        );
+    };
+    line("direct", &own);
+    line("bare relay", &bare);
+    line("interposer", &passed);
 }
 
 /// Starts `vuh record` between `a` and `b` in a folder.
@@ -174,21 +225,66 @@ fn dial(path: &Path) -> UnixStream {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values
 }
 
-/// Microseconds of one round trip.
-fn window(socket: &UnixStream, request: u32, fds: &[BorrowedFd]) -> f64 {
+fn median(values: Vec<f64>) -> f64 {
+    let sorted = sorted(values);
+    sorted[sorted.len() / 2]
+}
+
+/// One window.
+struct Window {
+    /// Microseconds of one round trip.
+    us: f64,
+    seen: Seen,
+}
+
+/// Where the programs that take part were, whenever they were looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Seen {
+    One,
+    Spread,
+    /// Sometimes this, sometimes that.
+    Moved,
+}
+
+fn window(socket: &UnixStream, request: u32, fds: &[BorrowedFd], others: &[u32]) -> Window {
     let message = message(request, 9, &0u64.to_ne_bytes());
-    let start = Instant::now();
-    for _ in 0..TRIPS {
-        let sent = send(socket.as_fd(), &message, fds).expect("the other side is there");
-        assert_eq!(sent, Some(message.len()));
-        read(socket, 20).expect("the other side is there");
+    let mut spent = Duration::ZERO;
+    let mut seen = None;
+    for _ in 0..LOOKS {
+        let start = Instant::now();
+        for _ in 0..TRIPS / LOOKS {
+            let sent = send(socket.as_fd(), &message, fds).expect("the other side is there");
+            assert_eq!(sent, Some(message.len()));
+            read(socket, 20).expect("the other side is there");
+        }
+        spent += start.elapsed();
+        let own = processor(std::process::id());
+        let now = match others.iter().all(|other| processor(*other) == own) {
+            true => Seen::One,
+            false => Seen::Spread,
+        };
+        seen = match seen {
+            Some(before) if before != now => Some(Seen::Moved),
+            _ => Some(now),
+        };
     }
-    start.elapsed().as_secs_f64() * 1e6 / TRIPS as f64
+    Window {
+        us: spent.as_secs_f64() * 1e6 / TRIPS as f64,
+        seen: seen.expect("it was looked at"),
+    }
+}
+
+/// The processor that a program ran on last: field 39 of `/proc/PID/stat`, counted behind its name.
+fn processor(pid: u32) -> usize {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("proc(5) says so");
+    let field = fields.split_ascii_whitespace().nth(36).expect("proc(5) says so");
+    field.parse().expect("a number")
 }
 
 /// Answers everything until the other side is gone, reading as real programs do: the header, then the payload.

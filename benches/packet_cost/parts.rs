@@ -230,9 +230,8 @@ fn source_makes(frames: &mut Frames, reach: &Reach, burst: Burst) {
 /// Buffers are put into the ring.
 #[inline(never)]
 fn driver_sends<D: DriverRing>(driver: &mut D, burst: Burst) {
-    for (token, address) in burst.buffers() {
-        driver.add(token, Buffer::readable(address, burst.bytes)).expect("free");
-    }
+    let buffer = |(token, address)| (token, Buffer::readable(address, burst.bytes));
+    driver.add_each(burst.buffers().map(buffer)).expect("free");
     driver.publish();
     std::hint::black_box(driver.needs_kick());
 }

@@ -35,20 +35,17 @@ impl<'m> Near<'m> {
     #[inline(always)]
     #[must_use]
     pub fn place(&mut self, guest: u64, len: u32) -> Option<Place<'m>> {
-        if let Some(extent) = self.extent
-            && let Some(place) = extent.place(guest.wrapping_sub(self.guest), len, guest)
-        {
+        if let Some(place) = self.here(guest, len) {
             return Some(place);
         }
-        self.elsewhere(guest, len)
+        // nothing of this one is taken the address of: it stays in registers
+        *self = self.reach.near_to(guest, len)?;
+        self.here(guest, len)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn elsewhere(&mut self, guest: u64, len: u32) -> Option<Place<'m>> {
-        let place = self.reach.search(guest, len);
-        *self = self.reach.near();
-        place
+    #[inline(always)]
+    fn here(self, guest: u64, len: u32) -> Option<Place<'m>> {
+        self.extent?.place(guest.wrapping_sub(self.guest), len, guest)
     }
 }
 
@@ -63,6 +60,13 @@ impl Reach {
             guest: span.map_or(0, |span| span.guest),
             extent: span.map(|span| span.view.extent()),
         }
+    }
+
+    /// The region that holds a piece of guest memory.
+    #[cold]
+    #[inline(never)]
+    fn near_to(&self, guest: u64, len: u32) -> Option<Near<'_>> {
+        self.search(guest, len).map(|_| self.near())
     }
 
     /// All regions of the set that may be written.

@@ -219,9 +219,63 @@ impl<T: Word> SharedArray<T> {
 
     #[inline(always)]
     fn at(&self, index: usize) -> &T::Atomic {
+        self.words().at(index)
+    }
+
+    /// All of them as two words, which a loop keeps in registers.
+    #[inline(always)]
+    #[must_use]
+    pub fn words(&self) -> Words<'_, T> {
+        Words {
+            start: self.start,
+            count: self.count,
+            array: PhantomData,
+        }
+    }
+}
+
+/// The words of an array, borrowed.
+#[derive(Debug)]
+pub struct Words<'a, T: Word> {
+    start: NonNull<T::Atomic>,
+    count: usize,
+    array: PhantomData<&'a SharedArray<T>>,
+}
+
+impl<T: Word> Clone for Words<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Word> Copy for Words<'_, T> {}
+
+impl<'a, T: Word> Words<'a, T> {
+    /// The atomic at `index`, for [`Word::load`] and [`Word::store`].
+    ///
+    /// # Panics
+    /// As [`SharedArray::load`].
+    #[inline(always)]
+    #[must_use]
+    pub fn at(self, index: usize) -> &'a T::Atomic {
         assert!(index < self.count, "rings keep their indices in bounds");
-        // SAFETY: in bounds, aligned by construction, and mapped while `_map` lives; an atomic may be written by anyone.
+        // SAFETY: in bounds, aligned by construction, and mapped while the array lives; an atomic may be written by anyone.
         unsafe { self.start.add(index).as_ref() }
+    }
+
+    /// The atomics at `index` and behind it.
+    ///
+    /// # Panics
+    /// As [`SharedArray::load`].
+    #[inline(always)]
+    #[must_use]
+    pub fn pair(self, index: usize) -> (&'a T::Atomic, &'a T::Atomic) {
+        assert!(
+            index < self.count.saturating_sub(1),
+            "rings keep their indices in bounds"
+        );
+        // SAFETY: both in bounds, else as for `at`.
+        unsafe { (self.start.add(index).as_ref(), self.start.add(index + 1).as_ref()) }
     }
 }
 
@@ -310,6 +364,20 @@ impl<'m> Place<'m> {
         })
     }
 
+    /// What there is of it from byte `from` on.
+    #[inline(always)]
+    #[must_use]
+    pub fn after(self, from: usize) -> Place<'m> {
+        let from = from.min(self.len());
+        Place {
+            // SAFETY: at most one past its end.
+            start: unsafe { self.start.add(from) },
+            len: self.len - from as u32,
+            guest: self.guest.wrapping_add(from as u64),
+            view: PhantomData,
+        }
+    }
+
     /// Copies out from byte `at` on; gives the bytes there were.
     #[inline(always)]
     pub fn copy_out(self, at: usize, into: &mut [u8]) -> usize {
@@ -358,8 +426,15 @@ impl<'m> Place<'m> {
         if !self.holds(at, N * size_of::<u64>()) {
             return None;
         }
+        // SAFETY: in bounds.
+        let start = unsafe { self.start.add(at) };
+        if start.cast::<AtomicU64>().is_aligned() {
+            // SAFETY: in bounds and aligned; an atomic may be written by anyone.
+            let word = |index| unsafe { start.cast::<AtomicU64>().add(index).as_ref() };
+            return Some(std::array::from_fn(|index| u64::load(word(index), Ordering::Relaxed)));
+        }
         // SAFETY: in bounds; a packed struct has no alignment, and an integer no invalid bytes.
-        let word = |index| unsafe { self.start.add(at).cast::<Loose<u64>>().add(index).read_volatile().0 };
+        let word = |index| unsafe { start.cast::<Loose<u64>>().add(index).read_volatile().0 };
         Some(std::array::from_fn(|index| u64::from_le(word(index))))
     }
 
@@ -368,11 +443,26 @@ impl<'m> Place<'m> {
     pub fn set_words<const N: usize>(self, at: usize, words: [u64; N]) -> bool {
         let fits = self.holds(at, N * size_of::<u64>());
         if fits {
-            for (index, word) in words.into_iter().enumerate() {
-                // SAFETY: in bounds; a packed struct has no alignment.
-                unsafe {
-                    let word_at = self.start.add(at).cast::<Loose<u64>>().add(index);
-                    word_at.write_volatile(Loose(word.to_le()));
+            // SAFETY: in bounds.
+            let start = unsafe { self.start.add(at) };
+            if start.cast::<AtomicU64>().is_aligned() {
+                for (index, word) in words.into_iter().enumerate() {
+                    // SAFETY: in bounds and aligned; an atomic may be written by anyone.
+                    u64::store(
+                        unsafe { start.cast::<AtomicU64>().add(index).as_ref() },
+                        word,
+                        Ordering::Relaxed,
+                    );
+                }
+            } else {
+                for (index, word) in words.into_iter().enumerate() {
+                    // SAFETY: in bounds; a packed struct has no alignment.
+                    unsafe {
+                        start
+                            .cast::<Loose<u64>>()
+                            .add(index)
+                            .write_volatile(Loose(word.to_le()))
+                    };
                 }
             }
         }
@@ -474,6 +564,8 @@ mod tests {
         let place = view.place(0xfe0, 0x10, 0x7000).unwrap();
         assert!(place.part(8, 8).is_some() && place.part(8, 9).is_none() && place.part(usize::MAX, 1).is_none());
         assert_eq!(place.part(8, 8).unwrap().guest_address(), 0x7008);
+        assert_eq!((place.after(3).len(), place.after(3).guest_address()), (13, 0x7003));
+        assert_eq!((place.after(16).len(), place.after(usize::MAX).len()), (0, 0));
         assert_eq!((place.copy_in(12, b"abcdef"), place.copy_in(99, b"x")), (4, 0));
         let mut out = [0; 8];
         assert_eq!((place.copy_out(12, &mut out), &out[..4]), (4, &b"abcd"[..]));

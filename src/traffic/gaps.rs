@@ -32,11 +32,18 @@ pub(super) struct Gaps {
 impl Gaps {
     #[inline]
     pub(super) fn take(&mut self, seq: u64) -> Place {
-        if seq == self.next {
-            self.next = seq.wrapping_add(1);
+        if self.take_next(seq) {
             return Place::Next;
         }
         self.out_of_order(seq)
+    }
+
+    /// Takes a number if it is the next one.
+    #[inline(always)]
+    pub(super) fn take_next(&mut self, seq: u64) -> bool {
+        let is_next = seq == self.next;
+        self.next = self.next.wrapping_add(u64::from(is_next));
+        is_next
     }
 
     #[cold]

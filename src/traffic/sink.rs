@@ -283,25 +283,31 @@ impl Sink {
 
     /// Takes in what arrived in shared memory, from byte `at` of `place` on. The shortest frames are compared where they are,
     /// each word read once; others, and what is wrong, in `scratch`, which has room for the longest.
-    #[inline]
+    #[inline(always)]
     pub fn take_place(&mut self, place: shared::Place<'_>, at: usize, now: u64, scratch: &mut [u8]) {
-        let length = place.len().saturating_sub(at);
-        if self.recording.is_none() && length >= FRAME_BYTES_MIN {
-            if length == FRAME_BYTES_MIN
-                && let Some(words) = place.words(at)
-            {
-                return match frame::check_least(&words) {
-                    Some(header) => self.whole(&header, length, now),
-                    None => self.other_least(&words, now, scratch),
-                };
-            }
-            if let Some(words) = place.words(at)
-                && self.has_no_content(&words, length, now)
-            {
-                return;
-            }
+        if place.len() == at + FRAME_BYTES_MIN
+            && self.recording.is_none()
+            && let Some(words) = place.words(at)
+        {
+            return match frame::check_least(&words) {
+                Some(header) => self.whole(&header, FRAME_BYTES_MIN, now),
+                None => self.other_least(&words, now, scratch),
+            };
         }
-        let length = place.copy_out(at, scratch);
+        self.take_other(place.after(at), now, scratch);
+    }
+
+    #[inline(never)]
+    fn take_other(&mut self, place: shared::Place<'_>, now: u64, scratch: &mut [u8]) {
+        let length = place.len();
+        if self.recording.is_none()
+            && length >= FRAME_BYTES_MIN
+            && let Some(words) = place.words(0)
+            && self.has_no_content(&words, length, now)
+        {
+            return;
+        }
+        let length = place.copy_out(0, scratch);
         self.take(&scratch[..length], now);
     }
 
@@ -352,10 +358,13 @@ impl Sink {
         self.tally.frames += 1;
         self.tally.bytes += length as u64;
         self.tally.contents += u64::from(!header.bare);
-        let stream = self.streams.iter_mut().find(|(stream, _)| *stream == header.stream);
-        match stream.map(|(_, gaps)| gaps.take(header.seq)) {
-            Some(Place::Next) => {}
-            place => self.out_of_order(header.stream, header.seq, place),
+        // nearly always it is the next one of the only stream
+        let is_next = match self.streams.first_mut() {
+            Some((stream, gaps)) => *stream == header.stream && gaps.take_next(header.seq),
+            None => false,
+        };
+        if !is_next {
+            self.arrived(header.stream, header.seq);
         }
         if header.stamp != 0 && now >= header.stamp {
             self.latency.record(now - header.stamp);
@@ -447,7 +456,8 @@ impl Sink {
         self.note(stream, what);
     }
 
-    /// A damaged frame whose number is known is not lost.
+    /// Takes note of the number of a frame: also a damaged one whose number is known is not lost.
+    #[inline(never)]
     fn arrived(&mut self, stream: u16, seq: u64) {
         let found = self.streams.iter_mut().find(|(s, _)| *s == stream);
         match found.map(|(_, gaps)| gaps.take(seq)) {

@@ -13,6 +13,8 @@ pub struct Source {
     sizes: Sizes,
     /// The length, where all frames are alike: no division a frame.
     only: Option<usize>,
+    /// All frames are of the shortest length and have content.
+    least: bool,
     next: u64,
     /// Of every so many frames one has content, the others a header alone.
     sample: u64,
@@ -27,6 +29,7 @@ impl Source {
         Self {
             stream,
             only: sizes.only(),
+            least: sizes.only() == Some(FRAME_BYTES_MIN),
             sizes,
             next: 0,
             sample: 1,
@@ -39,17 +42,23 @@ impl Source {
     #[must_use]
     pub fn sampling(mut self, n: u64) -> Self {
         self.sample = n.max(1);
+        self.least &= self.sample == 1;
         self
     }
 
     /// The header of the next frame.
     #[inline(always)]
     fn header(&self, stamp: u64) -> Header {
+        self.header_of(stamp, self.sample > 1 && !self.next.is_multiple_of(self.sample))
+    }
+
+    #[inline(always)]
+    fn header_of(&self, stamp: u64, bare: bool) -> Header {
         Header {
             stream: self.stream,
             seq: self.next,
             stamp,
-            bare: self.sample > 1 && !self.next.is_multiple_of(self.sample),
+            bare,
         }
     }
 
@@ -57,6 +66,7 @@ impl Source {
     #[must_use]
     pub fn recorded(mut self, recording: Arc<Recording>) -> Self {
         self.recording = Some(recording);
+        self.least = false;
         self
     }
 
@@ -89,13 +99,22 @@ impl Source {
 
     /// Writes the next frame to shared memory from byte `at` of `place` on; gives its length. What does not fit is cut off.
     /// The shortest frames are made in registers, and headers without content, others in `scratch`.
-    #[inline]
+    #[inline(always)]
     pub fn fill_place(&mut self, place: Place<'_>, at: usize, stamp: u64, scratch: &mut [u8]) -> usize {
+        if self.least && place.set_words(at, frame::make_least(&self.header_of(stamp, false))) {
+            self.next += 1;
+            return FRAME_BYTES_MIN;
+        }
+        self.fill_other(place.after(at), stamp, scratch)
+    }
+
+    #[inline(never)]
+    fn fill_other(&mut self, place: Place<'_>, stamp: u64, scratch: &mut [u8]) -> usize {
         if self.recording.is_none() {
             let (header, length) = (self.header(stamp), self.next_len());
             let written = match length {
-                _ if header.bare => place.set_words(at, frame::make_bare(&header, length)),
-                FRAME_BYTES_MIN => place.set_words(at, frame::make_least(&header)),
+                _ if header.bare => place.set_words(0, frame::make_bare(&header, length)),
+                FRAME_BYTES_MIN => place.set_words(0, frame::make_least(&header)),
                 _ => false,
             };
             if written {
@@ -104,7 +123,7 @@ impl Source {
             }
         }
         let length = self.fill(scratch, stamp);
-        place.copy_in(at, &scratch[..length]);
+        place.copy_in(0, &scratch[..length]);
         length
     }
 

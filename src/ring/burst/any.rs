@@ -141,8 +141,9 @@ impl DriverRing for Driver {
         either!(self, ring => ring.outstanding())
     }
 
-    fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
-        either!(self, ring => ring.add(token, buffer))
+    #[inline]
+    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+        either!(self, ring => ring.add_each(chains))
     }
 
     fn add_chain(&mut self, token: u32, chain: &[Buffer]) -> Result<(), RingError> {

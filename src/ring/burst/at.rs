@@ -7,17 +7,25 @@ use crate::sys::shared::{SharedArray, Word};
 
 /// One word of an array.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a, T: Word>(pub(super) &'a SharedArray<T>, pub(super) usize);
+pub(super) struct At<'a, T: Word>(pub(super) &'a T::Atomic);
+
+impl<'a, T: Word> At<'a, T> {
+    /// The word at `index`.
+    #[inline(always)]
+    pub(super) fn of(array: &'a SharedArray<T>, index: usize) -> Self {
+        Self(array.words().at(index))
+    }
+}
 
 impl<T: Word> Shared<T> for At<'_, T> {
     #[inline(always)]
     fn load(&self, order: Ordering) -> T {
-        self.0.load(self.1, order)
+        T::load(self.0, order)
     }
 
     #[inline(always)]
     fn store(&self, value: T, order: Ordering) {
-        self.0.store(self.1, value, order);
+        T::store(self.0, value, order);
     }
 }
 

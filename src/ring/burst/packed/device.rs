@@ -24,9 +24,17 @@ struct Given {
     at: Position,
     chains: u16,
     descriptors: u32,
-    /// With IN_ORDER, those of a burst that begins with chains which have nothing to write to: the last of them stands for all, in the place of
-    /// the first.
-    held: Vec<Ticket>,
+    /// With IN_ORDER, chains that have nothing to write to, up to here: the last of them stands for all, in the place of the
+    /// first.
+    held: Held,
+}
+
+/// Chains that the last of them stands for.
+#[derive(Debug, Default)]
+struct Held {
+    last: Ticket,
+    chains: u16,
+    descriptors: u16,
 }
 
 /// The device's side of a packed ring.
@@ -80,22 +88,23 @@ impl PackedDevice {
     /// Takes chains of one buffer each, up to the first of another kind or the end of the lap; whether there was one.
     #[inline(always)]
     fn take_plain<'m>(&mut self, reach: &'m Reach, into: &mut Chains<'m>, limit: usize) -> bool {
-        let size = self.parts.layout.size;
-        let (mut avail, mut near) = (self.avail, reach.near());
-        let (first, flags_here) = (into.len(), avail.avail_flags());
-        for _ in first..limit {
-            let seen = consume(&self.parts.word(avail.at));
+        let (mut at, mut near) = (self.avail.at, reach.near());
+        let (first, flags_here) = (into.len(), self.avail.avail_flags());
+        let left = usize::from(self.parts.layout.size - at);
+        let descriptors = self.parts.descriptors();
+        if self.behind && first == 0 && self.avail.is_avail(flags_of(consume(&descriptors.at(at).1))) {
+            // with the order kept only one of a burst is written
+            self.parts.prefetch(at, limit, !self.options.in_order);
+        }
+        for _ in 0..left.min(limit - first) {
+            let (address, rest) = descriptors.at(at);
+            let seen = consume(&rest);
             let flags = flags_of(seen);
             // one compare: available in this lap, and none of the flags of a longer chain
             if flags & (DESC_F_AVAIL | DESC_F_USED | DESC_F_NEXT | DESC_F_INDIRECT) != flags_here {
                 break;
             }
-            if self.behind && into.is_empty() {
-                // with the order kept only one of a burst is written
-                self.parts.prefetch(avail.at, limit, !self.options.in_order);
-            }
-            let addr = self.parts.address(avail.at).load(Ordering::Relaxed);
-            let Some(place) = near.place(addr, seen as u32) else {
+            let Some(place) = near.place(address.load(Ordering::Relaxed), seen as u32) else {
                 break;
             };
             let ticket = Ticket {
@@ -104,13 +113,11 @@ impl PackedDevice {
                 writable: flags & DESC_F_WRITE != 0,
             };
             into.push_single(ticket, place);
-            avail = avail.advanced(1, size);
-            if avail.at == 0 {
-                break;
-            }
+            at += 1;
         }
-        self.avail = avail;
-        into.len() > first
+        let count = into.len() - first;
+        self.avail = self.avail.advanced(count as u16, self.parts.layout.size);
+        count > 0
     }
 
     #[cold]
@@ -184,29 +191,17 @@ impl PackedDevice {
         given.descriptors += u32::from(ticket.descriptors);
     }
 
-    /// A chain with a length ends what was held: each of those is written after all.
-    #[cold]
-    fn put_held(&mut self) {
-        let mut held = std::mem::take(&mut self.given.held);
-        for ticket in held.drain(..) {
-            self.put(ticket, 0);
-        }
-        self.given.held = held;
-    }
-
     /// Lets the last chain that is held stand for all.
     #[inline]
-    fn put_batch(&mut self) {
-        let Some(last) = self.given.held.last().copied() else {
-            return;
-        };
-        self.put(last, 0);
-        let (size, given) = (self.parts.layout.size, &mut self.given);
-        given.chains = given.held.len() as u16;
-        (given.at, given.descriptors) = (self.used, 0);
-        for ticket in given.held.drain(..) {
-            given.at = given.at.advanced(ticket.descriptors, size);
-            given.descriptors += u32::from(ticket.descriptors);
+    fn put_held(&mut self) {
+        let Held {
+            last,
+            chains,
+            descriptors,
+        } = std::mem::take(&mut self.given.held);
+        if chains > 0 {
+            self.put(Ticket { descriptors, ..last }, 0);
+            self.given.chains += chains - 1;
         }
     }
 }
@@ -282,19 +277,21 @@ impl DeviceRing for PackedDevice {
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         if self.options.in_order {
-            if !ticket.writable && len == 0 && self.given.chains == 0 {
-                return self.given.held.push(ticket);
+            if !ticket.writable && len == 0 {
+                let held = &mut self.given.held;
+                held.last = ticket;
+                held.chains += 1;
+                held.descriptors += ticket.descriptors;
+                return;
             }
-            if !self.given.held.is_empty() {
-                self.put_held();
-            }
+            self.put_held();
         }
         self.put(ticket, len);
     }
 
     #[inline]
     fn flush(&mut self) -> u16 {
-        self.put_batch();
+        self.put_held();
         let (count, moved) = (self.given.chains, self.given.descriptors);
         if count == 0 {
             return 0;
@@ -326,15 +323,15 @@ impl DeviceRing for PackedDevice {
         if moved == Some(0) {
             return false;
         }
-        let flags = published_then_wish(full_fence, &At(&self.parts.driver_event, 1));
-        let wish = consume(&At(&self.parts.driver_event, 0));
+        let flags = published_then_wish(full_fence, &At::of(&self.parts.driver_event, 1));
+        let wish = consume(&At::of(&self.parts.driver_event, 0));
         // after a start one call too many is the safe side
         let moved = moved.unwrap_or(u32::MAX);
         wants_event(wish, flags, self.used, moved, self.parts.layout.size)
     }
 
     fn refuse_kicks(&mut self) {
-        wish_then_look(&At(&self.parts.device_event, 1), EVENT_DISABLE, full_fence, || ());
+        wish_then_look(&At::of(&self.parts.device_event, 1), EVENT_DISABLE, full_fence, || ());
     }
 
     fn ask_for_kick(&mut self) -> bool {
@@ -342,9 +339,9 @@ impl DeviceRing for PackedDevice {
             return true;
         }
         let look = || consume(&self.parts.word(self.avail.at));
-        let event = At(&self.parts.device_event, 1);
+        let event = At::of(&self.parts.device_event, 1);
         let seen = if self.options.event_idx {
-            At(&self.parts.device_event, 0).store(self.avail.to_bits(), Ordering::Relaxed);
+            At::of(&self.parts.device_event, 0).store(self.avail.to_bits(), Ordering::Relaxed);
             full_fence();
             wish_then_look(&event, EVENT_DESC, full_fence, look)
         } else {

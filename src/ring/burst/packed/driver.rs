@@ -45,12 +45,11 @@ pub struct PackedDriver {
     used: Position,
     free: u16,
     slots: Vec<Slot>,
-    /// Free ids, first in, first out, between two running numbers; never fewer than free descriptors.
+    /// Ids by the running number of the chain they stand for, as a ring: up to the next to add those of chains that are out,
+    /// which with the order kept stay there until they are returned; then the free ones, first in, first out, up to `ids_end`.
+    /// There are never fewer of those than free descriptors.
     ids: Vec<u16>,
-    ids_first: u32,
     ids_end: u32,
-    /// The id of each chain that is out, by its running number.
-    order: Vec<u16>,
     /// Running numbers: of the next chain to add, to publish, to be returned.
     next_order: u32,
     published: u32,
@@ -62,9 +61,8 @@ pub struct PackedDriver {
     /// All that was asked for had been returned, so that there is likely to be more. A device that only reads returns bursts;
     /// one that writes returns one by one, and to ask for lines that it has not written yet would take them away from it.
     behind: bool,
-    /// Descriptors published since the question of a kick was last answered, and added since they were published.
+    /// Descriptors published since the question of a kick was last answered.
     moved: u32,
-    adding: u32,
     error: Option<RingError>,
 }
 
@@ -86,9 +84,7 @@ impl PackedDriver {
             free: layout.size,
             slots: vec![Slot::default(); size],
             ids: (0..size.next_power_of_two() as u16).collect(),
-            ids_first: 0,
             ids_end: u32::from(layout.size),
-            order: vec![0; size.next_power_of_two()],
             next_order: 0,
             published: 0,
             returned: 0,
@@ -96,7 +92,6 @@ impl PackedDriver {
             batch: None,
             behind: false,
             moved: 0,
-            adding: 0,
             error: None,
         })
     }
@@ -119,8 +114,8 @@ impl PackedDriver {
             publish(&self.parts.word(at), word(0, 0, lap.used_flags()));
         }
         for event in [&self.parts.driver_event, &self.parts.device_event] {
-            At(event, 0).store(0, Ordering::Relaxed);
-            At(event, 1).store(EVENT_ENABLE, Ordering::Release);
+            At::of(event, 0).store(0, Ordering::Relaxed);
+            At::of(event, 1).store(EVENT_ENABLE, Ordering::Release);
         }
     }
 
@@ -132,22 +127,20 @@ impl PackedDriver {
 
     #[inline(always)]
     fn write(&mut self, addr: u64, len: u32, id: u16, flags: u16) {
-        let at = self.avail.at;
+        let (address, rest_at) = self.parts.descriptors().at(self.avail.at);
         let rest = word(len, id, flags | self.avail.avail_flags());
-        self.parts.address(at).store(addr, Ordering::Relaxed);
+        address.store(addr, Ordering::Relaxed);
         if self.first.is_none() {
-            self.first = Some((at, rest));
+            self.first = Some((self.avail.at, rest));
         } else {
-            publish(&self.parts.word(at), rest);
+            publish(&rest_at, rest);
         }
         self.avail = self.avail.advanced(1, self.parts.layout.size);
     }
 
     #[inline(always)]
-    fn next_id(&mut self) -> u16 {
-        let id = self.ids[self.ids_first as usize & (self.ids.len() - 1)];
-        self.ids_first = self.ids_first.wrapping_add(1);
-        id
+    fn next_id(&self) -> u16 {
+        self.ids[self.next_order as usize & (self.ids.len() - 1)]
     }
 
     #[inline(always)]
@@ -159,13 +152,8 @@ impl PackedDriver {
             descriptors,
             state: State::Out,
         };
-        if self.options.in_order {
-            let at = self.next_order as usize & (self.order.len() - 1);
-            self.order[at] = id;
-        }
         self.next_order = self.next_order.wrapping_add(1);
         self.free -= descriptors;
-        self.adding += u32::from(descriptors);
     }
 
     #[inline(always)]
@@ -192,12 +180,8 @@ impl PackedDriver {
         order.wrapping_sub(self.published) < self.next_order.wrapping_sub(self.published)
     }
 
-    /// The next chain that was returned, if there is one.
-    #[inline(always)]
+    /// The next chain that was returned, if there is one; none if it begins a batch.
     fn settle(&mut self) -> Result<Option<Done>, RingError> {
-        if let Some((end, len)) = self.batch {
-            return Ok(Some(self.settle_batched(end, len)));
-        }
         let seen = consume(&self.parts.word(self.used.at));
         if !self.used.is_used(flags_of(seen)) {
             return Ok(None);
@@ -229,9 +213,8 @@ impl PackedDriver {
                     writable,
                 }));
             }
-            let end = slot.order.wrapping_add(1);
-            self.batch = Some((end, len));
-            return Ok(Some(self.settle_batched(end, len)));
+            self.batch = Some((slot.order.wrapping_add(1), len));
+            return Ok(None);
         }
         self.release(id);
         if len > slot.writable {
@@ -249,49 +232,77 @@ impl PackedDriver {
     /// different is left to [`Self::settle`].
     #[inline(always)]
     fn reap_plain(&mut self, into: &mut [Done]) -> usize {
-        if self.batch.is_some() {
-            return 0;
-        }
-        let size = self.parts.layout.size;
-        let (mut used, flags_here) = (self.used, self.used.used_flags());
-        let (mut returned, mut ids_end) = (self.returned, self.ids_end);
-        let (out, mask) = (self.out() as usize, self.ids.len() - 1);
-        let mut count = 0;
-        for done in into.iter_mut().take(out) {
-            let seen = consume(&self.parts.word(used.at));
+        let (mut returned, mut ids_end, mut at) = (self.returned, self.ids_end, self.used.at);
+        let (flags_here, in_order) = (self.used.used_flags(), self.options.in_order);
+        let left = usize::from(self.parts.layout.size - at);
+        let room = into.len().min(self.out() as usize).min(left);
+        let (descriptors, published) = (self.parts.descriptors(), self.published);
+        let (slots, ids) = (&mut self.slots[..], &mut self.ids[..]);
+        for (count, done) in into[..room].iter_mut().enumerate() {
+            let seen = consume(&descriptors.at(at).1);
             if flags_of(seen) & (DESC_F_AVAIL | DESC_F_USED) != flags_here {
                 break;
             }
             let id = id_of(seen);
-            let Some(slot) = self.slots.get_mut(usize::from(id)) else {
+            let Some(slot) = slots.get_mut(usize::from(id)) else {
                 break;
             };
             if count == 0 && (self.behind || slot.writable == 0) {
                 // what is returned will be made available again
-                self.parts.prefetch(used.at, BURST, true);
+                self.parts.prefetch(at, BURST, true);
             }
             let is_told = flags_of(seen) & DESC_F_WRITE != 0 || slot.writable > 0;
             let len = if is_told { seen as u32 } else { 0 };
-            let in_turn = !self.options.in_order || slot.order == returned;
+            let in_turn = !in_order || slot.order == returned;
             // behind those that are out comes what was only added
-            let is_out = slot.state == State::Out && slot.order.wrapping_sub(self.published) > u32::MAX / 2;
+            let is_out = slot.state == State::Out && slot.order.wrapping_sub(published) > u32::MAX / 2;
             if !is_out || slot.descriptors != 1 || len > slot.writable || !in_turn {
                 break;
             }
             slot.state = State::Returned;
             *done = Done { token: slot.token, len };
-            self.ids[ids_end as usize & mask] = id;
+            let free_at = ids_end as usize & (ids.len() - 1);
+            ids[free_at] = id;
             ids_end = ids_end.wrapping_add(1);
             returned = returned.wrapping_add(1);
-            count += 1;
-            used = used.advanced(1, size);
-            if used.at == 0 {
-                break;
-            }
+            at += 1;
         }
-        self.behind = count == into.len();
-        (self.used, self.returned, self.ids_end) = (used, returned, ids_end);
-        self.free += count as u16;
+        let count = returned.wrapping_sub(self.returned) as u16;
+        (self.returned, self.ids_end) = (returned, ids_end);
+        self.used = self.used.advanced(count, self.parts.layout.size);
+        self.free += count;
+        usize::from(count)
+    }
+
+    /// Takes chains that were returned by a later one of their batch: with the order kept, by their running numbers.
+    #[inline(always)]
+    fn reap_batch(&mut self, into: &mut [Done]) -> usize {
+        let Some((end, len)) = self.batch else { return 0 };
+        let left = end.wrapping_sub(self.returned) as usize;
+        let (mut returned, mut ids_end, mut descriptors) = (self.returned, self.ids_end, 0);
+        let (slots, ids) = (&mut self.slots[..], &mut self.ids[..]);
+        let mask = ids.len() - 1;
+        let count = left.min(into.len());
+        for done in &mut into[..count] {
+            let id = ids[returned as usize & mask];
+            let slot = &mut slots[usize::from(id)];
+            slot.state = State::Returned;
+            descriptors += slot.descriptors;
+            *done = Done {
+                token: slot.token,
+                len: slot.writable,
+            };
+            ids[ids_end as usize & mask] = id;
+            ids_end = ids_end.wrapping_add(1);
+            returned = returned.wrapping_add(1);
+        }
+        (self.returned, self.ids_end) = (returned, ids_end);
+        self.free += descriptors;
+        self.used = self.used.advanced(descriptors, self.parts.layout.size);
+        if count == left {
+            self.batch = None;
+            into[count - 1].len = len;
+        }
         count
     }
 
@@ -301,21 +312,6 @@ impl PackedDriver {
         self.returned = self.returned.wrapping_add(1);
         self.used = self.used.advanced(1, self.parts.layout.size);
         error
-    }
-
-    /// With the order kept, chains are returned by their running numbers.
-    #[inline(always)]
-    fn settle_batched(&mut self, end: u32, len: u32) -> Done {
-        let id = self.order[self.returned as usize & (self.order.len() - 1)];
-        let Slot { token, writable, .. } = self.release(id);
-        let is_last = self.returned == end;
-        if is_last {
-            self.batch = None;
-        }
-        Done {
-            token,
-            len: if is_last { len } else { writable },
-        }
     }
 }
 
@@ -332,20 +328,43 @@ impl DriverRing for PackedDriver {
         self.out() as u16
     }
 
-    #[inline]
-    fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
-        if self.free == 0 {
-            return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+    #[inline(always)]
+    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+        let size = self.parts.layout.size;
+        let (mut avail, mut order, mut free) = (self.avail, self.next_order, self.free);
+        let mut first = self.first;
+        let mut result = Ok(());
+        let (descriptors, slots, ids) = (self.parts.descriptors(), &mut self.slots[..], &self.ids[..]);
+        for (token, buffer) in chains {
+            if free == 0 {
+                result = Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+                break;
+            }
+            free -= 1;
+            let id = ids[order as usize & (ids.len() - 1)];
+            let (flags, writable) = match buffer.writable {
+                true => (DESC_F_WRITE, buffer.len),
+                false => (0, 0),
+            };
+            let (address, rest_at) = descriptors.at(avail.at);
+            let rest = word(buffer.len, id, flags | avail.avail_flags());
+            address.store(buffer.addr, Ordering::Relaxed);
+            match first {
+                None => first = Some((avail.at, rest)),
+                Some(_) => publish(&rest_at, rest),
+            }
+            slots[usize::from(id)] = Slot {
+                token,
+                writable,
+                order,
+                descriptors: 1,
+                state: State::Out,
+            };
+            order = order.wrapping_add(1);
+            avail = avail.advanced(1, size);
         }
-        let id = self.next_id();
-        let (flags, writable) = if buffer.writable {
-            (DESC_F_WRITE, buffer.len)
-        } else {
-            (0, 0)
-        };
-        self.write(buffer.addr, buffer.len, id, flags);
-        self.take_up(id, token, writable, 1);
-        Ok(())
+        (self.avail, self.next_order, self.free, self.first) = (avail, order, free, first);
+        result
     }
 
     fn add_chain(&mut self, token: u32, chain: &[Buffer]) -> Result<(), RingError> {
@@ -395,7 +414,12 @@ impl DriverRing for PackedDriver {
         publish(&self.parts.word(at), rest);
         let chains = self.next_order.wrapping_sub(self.published);
         self.published = self.next_order;
-        self.moved = self.moved.saturating_add(std::mem::take(&mut self.adding));
+        // where it ends at the first again it goes once around
+        let added = match self.avail.at.checked_sub(at) {
+            Some(added) if added > 0 => added,
+            _ => self.avail.at + (self.parts.layout.size - at),
+        };
+        self.moved = self.moved.saturating_add(u32::from(added));
         chains as u16
     }
 
@@ -404,30 +428,41 @@ impl DriverRing for PackedDriver {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        let plain = self.reap_plain(into);
-        for (at, done) in into.iter_mut().enumerate().skip(plain) {
+        let mut at = 0;
+        while at < into.len() {
+            let before = at;
+            at += self.reap_batch(&mut into[at..]);
+            at += self.reap_plain(&mut into[at..]);
+            if at > before {
+                continue;
+            }
             match self.settle() {
-                Ok(Some(settled)) => *done = settled,
-                Ok(None) => return Ok(at),
+                Ok(Some(settled)) => {
+                    into[at] = settled;
+                    at += 1;
+                }
+                Ok(None) if self.batch.is_some() => {}
+                Ok(None) => break,
                 Err(error) if at == 0 => return Err(error),
                 Err(error) => {
                     self.error = Some(error);
-                    return Ok(at);
+                    break;
                 }
             }
         }
-        Ok(into.len())
+        self.behind = at == into.len();
+        Ok(at)
     }
 
     fn needs_kick(&mut self) -> bool {
         let moved = std::mem::take(&mut self.moved);
-        let flags = published_then_wish(full_fence, &At(&self.parts.device_event, 1));
-        let wish = consume(&At(&self.parts.device_event, 0));
+        let flags = published_then_wish(full_fence, &At::of(&self.parts.device_event, 1));
+        let wish = consume(&At::of(&self.parts.device_event, 0));
         wants_event(wish, flags, self.avail, moved, self.parts.layout.size)
     }
 
     fn refuse_calls(&mut self) {
-        wish_then_look(&At(&self.parts.driver_event, 1), EVENT_DISABLE, full_fence, || ());
+        wish_then_look(&At::of(&self.parts.driver_event, 1), EVENT_DISABLE, full_fence, || ());
     }
 
     fn ask_for_call(&mut self) -> bool {
@@ -435,9 +470,9 @@ impl DriverRing for PackedDriver {
             return true;
         }
         let look = || consume(&self.parts.word(self.used.at));
-        let event = At(&self.parts.driver_event, 1);
+        let event = At::of(&self.parts.driver_event, 1);
         let seen = if self.options.event_idx {
-            At(&self.parts.driver_event, 0).store(self.used.to_bits(), Ordering::Relaxed);
+            At::of(&self.parts.driver_event, 0).store(self.used.to_bits(), Ordering::Relaxed);
             full_fence();
             wish_then_look(&event, EVENT_DESC, full_fence, look)
         } else {

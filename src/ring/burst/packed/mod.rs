@@ -8,7 +8,7 @@ pub use driver::PackedDriver;
 
 use crate::memory::Reach;
 use crate::ring::{PackedLayout, RingError};
-use crate::sys::shared::SharedArray;
+use crate::sys::shared::{SharedArray, Words};
 
 use super::at::At;
 
@@ -57,12 +57,30 @@ impl Parts {
 
     #[inline(always)]
     fn address(&self, index: u16) -> At<'_, u64> {
-        At(&self.desc, 2 * usize::from(index))
+        self.descriptors().at(index).0
     }
 
     #[inline(always)]
     fn word(&self, index: u16) -> At<'_, u64> {
-        At(&self.desc, 2 * usize::from(index) + 1)
+        self.descriptors().at(index).1
+    }
+
+    #[inline(always)]
+    fn descriptors(&self) -> Descriptors<'_> {
+        Descriptors(self.desc.words())
+    }
+}
+
+/// The descriptors, for a loop over them.
+#[derive(Clone, Copy)]
+struct Descriptors<'a>(Words<'a, u64>);
+
+impl<'a> Descriptors<'a> {
+    /// The two words of a descriptor.
+    #[inline(always)]
+    fn at(self, index: u16) -> (At<'a, u64>, At<'a, u64>) {
+        let (address, word) = self.0.pair(2 * usize::from(index));
+        (At(address), At(word))
     }
 }
 

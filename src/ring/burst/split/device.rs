@@ -28,9 +28,9 @@ pub struct SplitDevice {
     given: u16,
     /// What the elements of the used ring hold, so that one is written only where it changes: id, and length above it.
     written: Vec<u64>,
-    /// With IN_ORDER, the heads of a burst that begins with chains which have nothing to write to: the last of them stands for all, in the place
-    /// of the first.
-    held: Vec<u16>,
+    /// With IN_ORDER, the last and the number of chains that have nothing to write to: it stands for all, in the place of the
+    /// first.
+    held: (u16, u16),
     taken: u16,
     /// used.idx when the question of a call was last answered; none after a start, when one call too many is the safe side.
     called_at: Option<u16>,
@@ -52,7 +52,7 @@ impl SplitDevice {
             used_idx,
             given: 0,
             written,
-            held: Vec::new(),
+            held: (0, 0),
             taken: 0,
             called_at: None,
             error: None,
@@ -127,14 +127,14 @@ impl SplitDevice {
         self.given = self.given.wrapping_add(1);
     }
 
-    /// A chain with a length ends what was held: each of those is written after all.
-    #[cold]
+    /// Lets the last chain that is held stand for all.
+    #[inline]
     fn put_held(&mut self) {
-        let mut held = std::mem::take(&mut self.held);
-        for id in held.drain(..) {
-            self.put(id, 0);
+        let (last, chains) = std::mem::take(&mut self.held);
+        if chains > 0 {
+            self.put(last, 0);
+            self.given = self.given.wrapping_add(chains - 1);
         }
-        self.held = held;
     }
 
     #[cold]
@@ -279,24 +279,18 @@ impl DeviceRing for SplitDevice {
     #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         if self.options.in_order {
-            if !ticket.writable && len == 0 && self.given == 0 {
-                return self.held.push(ticket.id);
+            if !ticket.writable && len == 0 {
+                self.held = (ticket.id, self.held.1 + 1);
+                return;
             }
-            if !self.held.is_empty() {
-                self.put_held();
-            }
+            self.put_held();
         }
         self.put(ticket.id, len);
     }
 
     #[inline]
     fn flush(&mut self) -> u16 {
-        // nothing to tell of the others: the last chain stands for all, in the first place
-        if let Some(last) = self.held.last().copied() {
-            self.put(last, 0);
-            self.given = self.held.len() as u16;
-            self.held.clear();
-        }
+        self.put_held();
         let count = std::mem::take(&mut self.given);
         if count == 0 {
             return 0;

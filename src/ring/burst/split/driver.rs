@@ -286,19 +286,20 @@ impl DriverRing for SplitDriver {
         self.out() as u16
     }
 
-    #[inline]
-    fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
-        if self.free_count == 0 {
-            return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+    #[inline(always)]
+    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+        for (token, buffer) in chains {
+            if self.free_count == 0 {
+                return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
+            }
+            let head = self.next_free();
+            let (flags, writable) = match buffer.writable {
+                true => (DESC_F_WRITE, buffer.len),
+                false => (0, 0),
+            };
+            self.write_descriptor(head, buffer.addr, word(buffer.len, flags, 0));
+            self.take_up(head, token, writable, 1);
         }
-        let head = self.next_free();
-        let (flags, writable) = if buffer.writable {
-            (DESC_F_WRITE, buffer.len)
-        } else {
-            (0, 0)
-        };
-        self.write_descriptor(head, buffer.addr, word(buffer.len, flags, 0));
-        self.take_up(head, token, writable, 1);
         Ok(())
     }
 

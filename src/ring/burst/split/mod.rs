@@ -46,27 +46,27 @@ impl Parts {
     }
 
     fn avail_flags(&self) -> At<'_, u16> {
-        At(&self.avail, 0)
+        At::of(&self.avail, 0)
     }
 
     fn avail_idx(&self) -> At<'_, u16> {
-        At(&self.avail, 1)
+        At::of(&self.avail, 1)
     }
 
     fn used_event(&self) -> At<'_, u16> {
-        At(&self.avail, 2 + usize::from(self.layout.size))
+        At::of(&self.avail, 2 + usize::from(self.layout.size))
     }
 
     fn used_flags(&self) -> At<'_, u16> {
-        At(&self.used, 0)
+        At::of(&self.used, 0)
     }
 
     fn used_idx(&self) -> At<'_, u16> {
-        At(&self.used, 1)
+        At::of(&self.used, 1)
     }
 
     fn avail_event(&self) -> At<'_, u16> {
-        At(&self.avail_event, 0)
+        At::of(&self.avail_event, 0)
     }
 
     #[inline(always)]
