@@ -2,7 +2,7 @@
 
 use super::super::failure::{Result, Stop};
 use super::super::run::Run;
-use super::{not_back, not_front};
+use super::{Waiting, not_back, not_front};
 use crate::memory::{Inflight, MemoryError};
 use crate::peer::sim::back::inflight::Moment;
 use crate::scenario::model::{DiesAt, DiesStep, InflightStep};
@@ -36,18 +36,57 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn inflight_step(&mut self, step: &InflightStep, span: Span) -> Result<()> {
+    pub(super) fn begin_inflight(&mut self, step: &InflightStep, span: Span) -> Result<Waiting> {
+        let Some(at_least) = &step.at_least else {
+            return self.inflight_step(step, span).map(|()| Waiting::Nothing);
+        };
+        let peer = self.peer(&step.peer.value, step.peer.span)?;
+        let ring = step.ring.as_ref().map_or(Ok(0), |ring| self.ring(ring))?;
+        let wanted = eval_num(at_least, &self.bindings)? as usize;
+        let area = self.inflight_area(peer, step, span)?;
+        Ok(Waiting::InFlight {
+            area,
+            peer,
+            ring,
+            wanted,
+        })
+    }
+
+    /// Whether so many requests are in flight, or all have come back before anybody saw.
+    pub(super) fn has_in_flight(
+        &mut self,
+        area: &Inflight,
+        (peer, ring): (PeerId, u16),
+        wanted: usize,
+        span: Span,
+    ) -> Result<bool> {
+        let marked = match area {
+            Inflight::Split(area) => area.left_over(ring),
+            Inflight::Packed(area) => area.left_over(ring),
+        };
+        let marked = marked.map_err(|error| Stop::wrong(Diagnostic::error(error.to_string()).at(span)))?;
+        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
+        Ok(marked.len() >= wanted || front.outstanding(ring) == 0)
+    }
+
+    /// The area that a front-end keeps.
+    fn inflight_area(&mut self, peer: PeerId, step: &InflightStep, span: Span) -> Result<Inflight> {
+        let front = self.peers[peer.0].sim.front().ok_or_else(|| not_front(span))?;
+        let wrong = |message: String, place: Span| Stop::wrong(Diagnostic::error(message).at(place));
+        match front.look_at_inflight() {
+            Some(mapped) => mapped.map_err(|error| wrong(error.to_string(), span)),
+            None => Err(wrong(
+                "the back-end has handed out no inflight area".to_owned(),
+                step.peer.span,
+            )),
+        }
+    }
+
+    fn inflight_step(&mut self, step: &InflightStep, span: Span) -> Result<()> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let ring = step.ring.as_ref().map_or(Ok(0), |ring| self.ring(ring))?;
         let wrong = |message: String, place: Span| Stop::wrong(Diagnostic::error(message).at(place));
-        let Some(front) = self.peers[peer.0].sim.front() else {
-            return Err(not_front(span));
-        };
-        let Some(mapped) = front.look_at_inflight() else {
-            let message = "the back-end has handed out no inflight area".to_owned();
-            return Err(wrong(message, step.peer.span));
-        };
-        let found = mapped.and_then(|area| Found::look(&area, ring));
+        let found = Found::look(&self.inflight_area(peer, step, span)?, ring);
         let found = found.map_err(|error| wrong(error.to_string(), span))?;
         if let Some(requests) = &step.requests {
             let wanted = self.heads_of(peer, ring, requests)?;

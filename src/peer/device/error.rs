@@ -40,6 +40,12 @@ pub enum DeviceError {
         /// What it is.
         kind: &'static str,
     },
+    /// The file of a disk cannot be read.
+    #[error("the file of the disk cannot be read: {why}")]
+    Image {
+        /// What the system says.
+        why: String,
+    },
     /// A queue inside the model is full.
     #[error("{what} is full at {limit}")]
     Full {

@@ -349,6 +349,10 @@ pub struct InflightStep {
     /// So many are.
     #[serde(default)]
     pub count: Option<At<Num>>,
+    /// Waits until so many are, at least, or until all have come back: a process may be faster than whoever looks. Nothing else is
+    /// looked at in the same step.
+    #[serde(default)]
+    pub at_least: Option<At<Num>>,
     /// Nothing is, the area has noted where the used ring stands, and of a packed ring every entry is free.
     #[serde(default)]
     pub settled: bool,

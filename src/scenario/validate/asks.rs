@@ -107,10 +107,21 @@ impl<'a> Cx<'a> {
         let Some(peer) = self.actor(&step.peer, "inflight", Some(Party::FrontEnd), Kinds::Simulated) else {
             return;
         };
-        let says = step.requests.is_some() || step.count.is_some() || step.descriptors.is_some() || step.settled;
+        let says = step.requests.is_some()
+            || step.count.is_some()
+            || step.at_least.is_some()
+            || step.descriptors.is_some()
+            || step.settled;
         if !says && step.fields.is_empty() {
             let error = Diagnostic::error("`inflight` says nothing of what is in flight").at(step.peer.span);
-            self.report(error.help("give `requests`, `count`, `descriptors`, `fields` or `settled`"));
+            self.report(error.help("give `requests`, `count`, `at_least`, `descriptors`, `fields` or `settled`"));
+        }
+        if let (Some(at_least), true) = (
+            &step.at_least,
+            step.requests.is_some() || step.count.is_some() || step.settled,
+        ) {
+            let error = Diagnostic::error("`at_least` waits, and nothing else is looked at in the same step");
+            self.report(error.at(at_least.span).help("make two steps of it"));
         }
         if peer.decl.keeps_inflight.as_ref().is_none_or(|keeps| !keeps.value) {
             let error = format!("`{}` has no inflight area", step.peer.value);

@@ -106,6 +106,12 @@ impl SimFront {
             .map(|(head, _)| *head)
     }
 
+    /// Chains of a ring that have not come back.
+    pub fn outstanding(&self, ring: u16) -> u16 {
+        let ring = self.rings.get(usize::from(ring));
+        ring.map_or(0, |ring| ring.driver.outstanding())
+    }
+
     /// Where the device has got to with returning chains: of a split ring the used index that is in memory now; of a packed one
     /// as far as the driver has seen, as SET_VRING_BASE writes it, since nothing else tells.
     pub fn used_index(&self, ring: u16) -> Result<u16, FrontError> {
