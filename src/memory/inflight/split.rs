@@ -1,7 +1,10 @@
 //! The inflight area of split rings. An entry is called by the head of its chain.
 
-use super::{Area, COUNTER, INFLIGHT};
+use std::os::fd::OwnedFd;
+
+use super::{Area, COUNTER, INFLIGHT, InflightFormat};
 use crate::memory::MemoryError;
+use crate::memory::mapping::Access;
 
 const LAST_BATCH_HEAD: u64 = 12;
 const USED_IDX: u64 = 14;
@@ -16,6 +19,19 @@ pub struct SplitInflight {
 }
 
 impl SplitInflight {
+    /// Maps an area that the front-end has given back (SET_INFLIGHT_FD).
+    pub fn map(fd: OwnedFd, offset: u64, size: u64, queues: u16, queue_size: u16) -> Result<Self, MemoryError> {
+        let format = InflightFormat::Split;
+        Ok(Self::new(Area::map(
+            fd,
+            format,
+            [offset, size],
+            queues,
+            queue_size,
+            Access::Write,
+        )?))
+    }
+
     pub(super) fn new(area: Area) -> Self {
         let counters = vec![0; usize::from(area.queues)];
         Self { area, counters }

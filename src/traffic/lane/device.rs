@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
-use super::{discard, hand_over, hand_over_place};
+use super::{Records, discard, hand_over, hand_over_place};
 use crate::memory::{DirtyLog, Reach};
 use crate::ring::burst::{Chains, DeviceRing, Layout, TakenChain, Ticket};
 use crate::ring::{PackedLayout, SplitLayout};
@@ -31,6 +31,8 @@ pub struct DevicePort<R> {
     pub enabled: bool,
     /// Where writes are noted.
     pub dirty: Option<Dirty>,
+    /// Where it is recorded what is in hand.
+    pub record: Records,
 }
 
 /// The dirty log of a front-end that is being migrated.
@@ -216,6 +218,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
         let Some(port) = &mut self.port else { return Ok(0) };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, self.burst)?;
+        port.record.taken(&chains)?;
         let now = if self.stamps { now } else { 0 };
         let mut wrong = None;
         for chain in chains.iter() {
@@ -235,9 +238,11 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
                 wrong = Some(trouble);
             }
         }
+        port.record.given(&chains, taken)?;
         self.chains = chains.emptied();
         if taken > 0 {
             port.publish()?;
+            port.record.returned()?;
         }
         wrong.map_or(Ok(taken), Err)
     }
@@ -351,6 +356,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         let wanted = if self.merges { self.buffers } else { allowed };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
+        port.record.taken(&chains)?;
         let stamp = if self.stamps { now.max(1) } else { 0 };
         let (mut used, mut sent) = (0, 0);
         let mut wrong = None;
@@ -389,11 +395,14 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
             (used, sent) = (used + count, sent + 1);
         }
         if used < taken {
+            port.record.put_back(&chains, taken - used)?;
             port.ring.put_back(&chains, taken - used)?;
         }
+        port.record.given(&chains, used)?;
         self.chains = chains.emptied();
         if used > 0 {
             port.publish()?;
+            port.record.returned()?;
         }
         wrong.map_or(Ok(sent), Err)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::inflight::Recorder;
 use super::{Answered, F_PROTOCOL_FEATURES, Refusal, SimBack};
 use crate::memory::{DirtyLog, Inflight, MemRegionDesc};
+use crate::sys::fd::duplicate;
 use crate::wire::id::frontend as request;
 use crate::wire::{Config, MemRegion, Message, Payload, ProtocolFeature, ShmemConfig, VringBase, VringFd, VringState};
 
@@ -39,7 +40,7 @@ impl SimBack {
                 self.status = 0;
                 if message.request == request::RESET_DEVICE {
                     // the driver makes its rings anew, and nothing that was recorded is in them (VU-IFL-04)
-                    self.inflight = None;
+                    (self.inflight, self.inflight_file) = (None, None);
                 }
                 Ok(None)
             }
@@ -92,6 +93,8 @@ impl SimBack {
             }
             (request::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
                 let fd = one_fd(&mut fds)?;
+                let file = duplicate(&fd).map_err(|error| Refusal::Because(error.to_string()))?;
+                self.inflight_file = Some((file, *area));
                 let (queues, size) = (area.num_queues, area.queue_size);
                 let format = self.inflight_format();
                 let mut area = Inflight::map(fd, format, area.mmap_offset, area.mmap_size, queues, size)?;
