@@ -10,7 +10,7 @@ use nix::unistd::{read, write};
 
 use crate::sys::child::{Child, Spec};
 use crate::sys::clock::{Clock, Moment};
-use crate::sys::poll::{Interest, wait};
+use crate::sys::poll::wait_to_read;
 
 /// Longest wait for a line, in milliseconds.
 const PATIENCE_MS: u64 = 20_000;
@@ -188,13 +188,7 @@ impl Testpmd {
                 }
             }
             let left = self.clock.until(deadline);
-            let interest = Interest {
-                fd: self.output.as_fd(),
-                read: true,
-                write: false,
-                token: (),
-            };
-            let ready = !left.is_zero() && !wait(&[interest], Some(left))?.is_empty();
+            let ready = !left.is_zero() && wait_to_read([self.output.as_fd()], Some(left))?;
             let bytes = if ready {
                 read(&self.output, &mut buffer).unwrap_or(0)
             } else {

@@ -147,7 +147,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         path: args.output.clone(),
         last: args.last.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
     };
-    let recorded = record(&between, &environment, made(args), &output, args.look)?;
+    let recorded = record(&between, &environment, made(args.note.as_deref()), &output, args.look)?;
     report(&recorded, args, out);
     let broken = recorded.rings.as_ref().is_some_and(|rings| rings.broken > 0);
     Ok(if recorded.stopped.is_some() || broken {
@@ -157,7 +157,8 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     })
 }
 
-fn made(args: &Args) -> Made {
+/// How this command made a trace.
+pub(super) fn made(note: Option<&str>) -> Made {
     // the remark stands by itself
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     if let Some(at) = words.iter().position(|word| word == "--note") {
@@ -172,7 +173,7 @@ fn made(args: &Args) -> Made {
             .collect::<Vec<_>>()
             .join(" "),
         at: None,
-        note: args.note.clone(),
+        note: note.map(str::to_owned),
     }
 }
 

@@ -6,16 +6,17 @@ use anyhow::Context;
 
 use super::exit::Exit;
 use super::fault::UsageError;
+use super::record::made;
 use super::run::binary;
 use crate::engine::record::{Between, record};
 use crate::report::Console;
 use crate::report::style::{Ink, harmless};
-use crate::suite::environment::{self, Options, REQUIRE_VARIABLE, quote};
+use crate::suite::environment::{self, Options, REQUIRE_VARIABLE};
 use crate::suite::replaying::{self, Compared, Wanted};
 use crate::sys::signal;
 use crate::trace::LinkId;
 use crate::trace::diff::{Difference, Kind};
-use crate::trace::file::{Made, Output, Trace};
+use crate::trace::file::{Output, Trace};
 use crate::wire::Party;
 
 /// Time for all of it, unless `--timeout` says otherwise.
@@ -109,7 +110,7 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
         last: None,
     };
     let between = Between::Peers { plan: &plan, driven };
-    let result = record(&between, &environment, made(), &output, false)?;
+    let result = record(&between, &environment, made(None), &output, false)?;
     let present = Trace::read(&path)?;
     let compared = replaying::compared(&recorded, &present, &wanted);
     for (peer, lines) in &result.last_words {
@@ -126,20 +127,6 @@ pub(super) fn run(args: &Args, out: &mut Console) -> anyhow::Result<Exit> {
     } else {
         Exit::Failed
     })
-}
-
-fn made() -> Made {
-    let words = std::env::args().skip(1).map(|word| quote(&word));
-    Made {
-        by: concat!("vuh ", env!("CARGO_PKG_VERSION")).to_owned(),
-        command: ["vuh".to_owned()]
-            .into_iter()
-            .chain(words)
-            .collect::<Vec<_>>()
-            .join(" "),
-        at: None,
-        note: None,
-    }
 }
 
 fn print(compared: &Compared, recorded: &Trace, present: &Trace, out: &mut Console) {

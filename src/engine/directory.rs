@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::Environment;
 use crate::scenario::Plan;
+use crate::sys::socket::PATH_MAX;
 
 /// Short, because the paths of sockets are.
 const PREFIX: &str = "vuh-run-";
@@ -18,6 +19,8 @@ const PREFIX: &str = "vuh-run-";
 const LOCK: &str = ".lock";
 /// Runs of one scenario that may keep their files in one folder at the same time.
 const KEPT_MAX: u32 = 64;
+/// Room for the longest name of a socket in it, as QEMU's `/q100/qtest.sock`.
+const SOCKET_NAME_MAX: usize = 24;
 /// Directories tried when others snatch them away.
 const TRIES_MAX: usize = 8;
 
@@ -31,8 +34,14 @@ pub(super) struct Directory {
 /// What keeps others from a directory.
 #[derive(Debug)]
 enum Held {
-    Kept { _lock: File },
-    Temporary { _directory: Temporary },
+    /// Perhaps with a short way to it, on which it is used.
+    Kept {
+        _lock: File,
+        _way: Option<Temporary>,
+    },
+    Temporary {
+        _directory: Temporary,
+    },
 }
 
 /// The directory goes first, so that nobody finds it unlocked.
@@ -47,18 +56,31 @@ impl Directory {
     pub(super) fn make(plan: &Plan, environment: &Environment) -> io::Result<Self> {
         if let Some(keep) = &environment.keep {
             let (path, lock) = kept(keep, &plan.id)?;
-            let held = Held::Kept { _lock: lock };
+            let (path, way) = if path.as_os_str().len() + SOCKET_NAME_MAX > PATH_MAX {
+                let way = Temporary::make(&parent())?;
+                let link = way.directory.path().join("kept");
+                symlink(path, &link)?;
+                (link, Some(way))
+            } else {
+                (path, None)
+            };
+            let held = Held::Kept { _lock: lock, _way: way };
             return Ok(Self { path, _held: held });
         }
-        let parent = std::env::temp_dir();
-        static SWEPT: Once = Once::new();
-        SWEPT.call_once(|| sweep(&parent));
-        let temporary = Temporary::make(&parent)?;
+        let temporary = Temporary::make(&parent())?;
         Ok(Self {
             path: temporary.directory.path().to_owned(),
             _held: Held::Temporary { _directory: temporary },
         })
     }
+}
+
+/// Where runs have their directories; swept once.
+fn parent() -> PathBuf {
+    let parent = std::env::temp_dir();
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| sweep(&parent));
+    parent
 }
 
 /// A folder of the user's choice, locked: only what an earlier run has put there is replaced. A run that goes on beside

@@ -56,22 +56,7 @@ fn run_plan<'a>(
     read: impl FnOnce(&Timeline),
 ) -> Outcome {
     let clock = Clock::start();
-    let mut outcome = Outcome {
-        id: plan.id.clone(),
-        path: plan.path.clone(),
-        about: plan.scenario.about.value.clone(),
-        covers: plan.scenario.covers.iter().map(|c| c.value.clone()).collect(),
-        verdict: Verdict::Pass,
-        reason: None,
-        failure: None,
-        peers: Vec::new(),
-        duration_ms: 0.0,
-        script_ms: 0.0,
-        events: 0,
-        messages: 0,
-        marks: Vec::new(),
-        rates: Vec::new(),
-    };
+    let mut outcome = Outcome::of(plan, Verdict::Pass, None);
     let peers = match resolve::peers(plan, environment) {
         Ok(peers) => peers,
         Err(Unready::Obstacle(obstacle)) => {

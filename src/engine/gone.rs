@@ -11,7 +11,7 @@ use crate::scenario::Diagnostic;
 use crate::scenario::span::Span;
 use crate::sys::child::Exit;
 use crate::sys::clock::Moment;
-use crate::sys::poll::{Interest, wait};
+use crate::sys::poll::wait_to_read;
 use crate::sys::signal;
 use crate::trace::{EventKind, LinkId, PeerId};
 use crate::wire::{Channel, Party};
@@ -35,15 +35,7 @@ impl Run<'_> {
             }
             let interrupt = signal::interrupt_fd().filter(|_| self.heeds_signals);
             let fds = child.watch().chain(interrupt);
-            let interests: Vec<_> = fds
-                .map(|fd| Interest {
-                    fd,
-                    read: true,
-                    write: false,
-                    token: (),
-                })
-                .collect();
-            wait(&interests, Some(self.clock.until(deadline)))
+            wait_to_read(fds, Some(self.clock.until(deadline)))
                 .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
             if self.heeds_signals && signal::interrupted() {
                 return Err(interrupted());

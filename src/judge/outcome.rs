@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::rated::Rated;
 use super::verdict::Verdict;
+use crate::scenario::Plan;
 use crate::scenario::diagnostic::Diagnostic;
 
 /// One scenario's result.
@@ -37,6 +38,29 @@ pub struct Outcome {
     pub marks: Vec<&'static str>,
     /// Its rate checks, as far as it came to them.
     pub rates: Vec<Rated>,
+}
+
+impl Outcome {
+    /// The outcome of something that has not run yet, or never will.
+    #[must_use]
+    pub fn of(plan: &Plan, verdict: Verdict, reason: Option<String>) -> Self {
+        Self {
+            id: plan.id.clone(),
+            path: plan.path.clone(),
+            about: plan.scenario.about.value.clone(),
+            covers: plan.scenario.covers.iter().map(|id| id.value.clone()).collect(),
+            verdict,
+            reason,
+            failure: None,
+            peers: Vec::new(),
+            duration_ms: 0.0,
+            script_ms: 0.0,
+            events: 0,
+            messages: 0,
+            marks: Vec::new(),
+            rates: Vec::new(),
+        }
+    }
 }
 
 /// What a person needs to understand a failure.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::catalogue::{Entry, find_program};
 use crate::sys::child::{Child, Exit, Spec};
 use crate::sys::clock::Clock;
-use crate::sys::poll::{Interest, wait};
+use crate::sys::poll::wait_to_read;
 use crate::sys::signal;
 
 /// How long a program may take to print its version.
@@ -77,15 +77,7 @@ fn ask(program: &Path, args: Vec<OsString>, limit_ms: u64) -> Result<String, Sil
             None => {}
         }
         let fds = child.watch().chain(signal::interrupt_fd());
-        let interests: Vec<_> = fds
-            .map(|fd| Interest {
-                fd,
-                read: true,
-                write: false,
-                token: (),
-            })
-            .collect();
-        wait(&interests, Some(clock.until(deadline))).map_err(Silence::Start)?;
+        wait_to_read(fds, Some(clock.until(deadline))).map_err(Silence::Start)?;
         if signal::interrupted() {
             return Err(Silence::Interrupted);
         }

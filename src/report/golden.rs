@@ -14,6 +14,7 @@ use crate::scenario::Plan;
 use crate::suite::schedule::Event;
 use crate::suite::testing::{outcome, plan};
 use crate::suite::{Completed, Finished, Summary};
+use crate::sys::golden;
 
 /// Front-end and back-end kind, and the verdict, by id.
 const RUN: [(&str, &str, &str, Verdict); 13] = [
@@ -120,23 +121,10 @@ fn rated(at_least: Option<f64>, windows: u32) -> Rated {
 
 /// Compares text with the golden file of that name.
 pub(super) fn check(name: &str, text: &str) {
-    check_file(
-        &Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("src/report/golden")
-            .join(name),
-        text,
-    );
+    check_page(Path::new("src/report/golden").join(name), text);
 }
 
 /// Compares text with a checked-in file.
-pub(super) fn check_file(path: &Path, text: &str) {
-    if std::env::var_os("VUH_BLESS").is_some() {
-        std::fs::write(path, text).unwrap();
-    }
-    let golden = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        golden == text,
-        "{} differs; VUH_BLESS=1 writes it anew. It is now:\n{text}",
-        path.display()
-    );
+pub(super) fn check_page(path: impl AsRef<Path>, text: &str) {
+    golden::check(path, text, "--lib report::");
 }

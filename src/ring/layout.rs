@@ -11,6 +11,30 @@ const DESC_ALIGN: u64 = 16;
 const AVAIL_ALIGN: u64 = 2;
 const USED_ALIGN: u64 = 4;
 
+/// Name, guest address, alignment and bytes.
+type Part = (&'static str, u64, u64, u64);
+
+/// Checks alignment and overflow.
+fn validate(parts: &[Part]) -> Result<(), RingError> {
+    for &(part, address, align, length) in parts {
+        if address % align != 0 {
+            return Err(RingError::Alignment { part, address, align });
+        }
+        if address.checked_add(length).is_none() {
+            return Err(RingError::Overflow { part, address, length });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each part lies in one region.
+fn contiguous(parts: &[Part], mem: &dyn GuestAccess) -> Result<(), RingError> {
+    for &(_, address, _, length) in parts {
+        mem.contiguous(address, length)?;
+    }
+    Ok(())
+}
+
 /// Guest addresses of a split ring's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SplitLayout {
@@ -52,24 +76,13 @@ impl SplitLayout {
         if !self.size.is_power_of_two() || self.size > QUEUE_SIZE_MAX {
             return Err(RingError::Size { size: self.size });
         }
-        for (part, address, align, length) in self.parts() {
-            if address % align != 0 {
-                return Err(RingError::Alignment { part, address, align });
-            }
-            if address.checked_add(length).is_none() {
-                return Err(RingError::Overflow { part, address, length });
-            }
-        }
-        Ok(())
+        validate(&self.parts())
     }
 
     /// Checks besides that each part lies in one region.
     pub fn check(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
         self.validate()?;
-        for (_, address, _, length) in self.parts() {
-            mem.contiguous(address, length)?;
-        }
-        Ok(())
+        contiguous(&self.parts(), mem)
     }
 
     /// Bytes of the descriptor table.
@@ -90,7 +103,7 @@ impl SplitLayout {
         6 + 8 * size as u64
     }
 
-    fn parts(&self) -> [(&'static str, u64, u64, u64); 3] {
+    fn parts(&self) -> [Part; 3] {
         [
             ("descriptor table", self.desc, DESC_ALIGN, Self::desc_bytes(self.size)),
             ("available ring", self.avail, AVAIL_ALIGN, Self::avail_bytes(self.size)),
@@ -204,24 +217,13 @@ impl PackedLayout {
         if self.size == 0 || self.size > QUEUE_SIZE_MAX {
             return Err(RingError::Size { size: self.size });
         }
-        for (part, address, align, length) in self.parts() {
-            if address % align != 0 {
-                return Err(RingError::Alignment { part, address, align });
-            }
-            if address.checked_add(length).is_none() {
-                return Err(RingError::Overflow { part, address, length });
-            }
-        }
-        Ok(())
+        validate(&self.parts())
     }
 
     /// Checks besides that each part lies in one region.
     pub fn check(&self, mem: &dyn GuestAccess) -> Result<(), RingError> {
         self.validate()?;
-        for (_, address, _, length) in self.parts() {
-            mem.contiguous(address, length)?;
-        }
-        Ok(())
+        contiguous(&self.parts(), mem)
     }
 
     /// Guest address of a descriptor.
@@ -230,7 +232,7 @@ impl PackedLayout {
         self.ring + 16 * u64::from(index)
     }
 
-    fn parts(&self) -> [(&'static str, u64, u64, u64); 3] {
+    fn parts(&self) -> [Part; 3] {
         [
             ("descriptor ring", self.ring, PACKED_ALIGN, Self::ring_bytes(self.size)),
             ("driver event suppression", self.driver_event, EVENT_ALIGN, EVENT_BYTES),

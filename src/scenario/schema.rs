@@ -44,6 +44,8 @@ fn without_null(schema: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use crate::sys::golden;
+
     /// An editor accepts a key without a value, which the harness refuses.
     #[test]
     fn nothing_may_be_null() {
@@ -60,13 +62,10 @@ mod tests {
     /// Editors check scenarios against a language that is no longer this one.
     #[test]
     fn the_checked_in_schema_is_fresh() {
-        let path = "docs/reference/scenario.schema.json";
-        let schema = super::scenario_schema();
-        if std::env::var_os("VUH_BLESS").is_some() {
-            std::fs::create_dir_all("docs/reference").unwrap();
-            std::fs::write(path, &schema).unwrap();
-        }
-        let fresh = std::fs::read_to_string(path).unwrap_or_default() == schema;
-        assert!(fresh, "VUH_BLESS=1 cargo test rewrites {path}");
+        golden::check(
+            "docs/reference/scenario.schema.json",
+            &super::scenario_schema(),
+            "--lib scenario::",
+        );
     }
 }

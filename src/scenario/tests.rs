@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::sys::golden;
 
 const GOLDENS: &str = "tests/bad-scenarios";
 
 /// A person who gets an error sees another text than the one that was agreed on.
 #[test]
 fn bad_scenarios_print_what_their_goldens_say() {
-    let bless = std::env::var_os("VUH_BLESS").is_some();
+    let bless = golden::blesses();
     let mut files: Vec<PathBuf> = std::fs::read_dir(GOLDENS)
         .unwrap()
         .map(|entry| entry.unwrap().path())

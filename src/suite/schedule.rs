@@ -173,20 +173,8 @@ fn failed(plan: &Plan, environment: &Environment, kind: FailKind, reason: String
 /// The outcome of something that did not run.
 pub fn blank(plan: &Plan, verdict: Verdict, reason: Option<String>) -> Outcome {
     Outcome {
-        id: plan.id.clone(),
-        path: plan.path.clone(),
-        about: plan.scenario.about.value.clone(),
-        covers: plan.scenario.covers.iter().map(|id| id.value.clone()).collect(),
-        verdict,
-        reason,
-        failure: None,
         peers: peers::declared(plan),
-        duration_ms: 0.0,
-        script_ms: 0.0,
-        events: 0,
-        messages: 0,
-        marks: Vec::new(),
-        rates: Vec::new(),
+        ..Outcome::of(plan, verdict, reason)
     }
 }
 

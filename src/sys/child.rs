@@ -351,7 +351,7 @@ fn reap(pidfd: &OwnedFd) -> Option<Exit> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::poll::{Interest, wait};
+    use super::super::poll::wait_to_read;
     use super::*;
 
     fn shell(script: &str) -> Child {
@@ -370,16 +370,7 @@ mod tests {
             if let Some(exit) = child.collect() {
                 return exit;
             }
-            let interests: Vec<_> = child
-                .watch()
-                .map(|fd| Interest {
-                    fd,
-                    read: true,
-                    write: false,
-                    token: (),
-                })
-                .collect();
-            wait(&interests, None).unwrap();
+            wait_to_read(child.watch(), None).unwrap();
         }
     }
 
@@ -421,16 +412,7 @@ mod tests {
         let mut child = shell("setsid sh -c 'echo ready; kill -STOP $$' &");
         wait_for_end(&mut child);
         while !child.out.text().contains("ready") {
-            let interests: Vec<_> = child
-                .watch()
-                .map(|fd| Interest {
-                    fd,
-                    read: true,
-                    write: false,
-                    token: (),
-                })
-                .collect();
-            wait(&interests, None).unwrap();
+            wait_to_read(child.watch(), None).unwrap();
             child.collect();
         }
         let survivors = child.survivors_after(1);

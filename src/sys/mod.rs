@@ -6,6 +6,8 @@ pub mod clock;
 pub mod cpu;
 pub mod edge;
 pub mod fd;
+#[cfg(test)]
+pub(crate) mod golden;
 pub mod inherited;
 pub mod limits;
 pub mod poll;

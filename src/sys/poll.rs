@@ -19,6 +19,24 @@ pub struct Interest<'a, T> {
     pub token: T,
 }
 
+impl<'a, T> Interest<'a, T> {
+    /// Waits for something to read.
+    pub const fn read(fd: BorrowedFd<'a>, token: T) -> Self {
+        Self {
+            fd,
+            read: true,
+            write: false,
+            token,
+        }
+    }
+}
+
+/// Waits until there is something to read on one of `fds`, or the time is over. False if nothing is.
+pub fn wait_to_read<'a>(fds: impl IntoIterator<Item = BorrowedFd<'a>>, timeout: Option<Duration>) -> io::Result<bool> {
+    let interests: Vec<Interest<()>> = fds.into_iter().map(|fd| Interest::read(fd, ())).collect();
+    Ok(!wait(&interests, timeout)?.is_empty())
+}
+
 /// Waits until one of `interests` is ready or the time is over, and returns the tokens of those that are ready.
 pub fn wait<T: Copy>(interests: &[Interest<T>], timeout: Option<Duration>) -> io::Result<Vec<T>> {
     let mut fds: Vec<PollFd> = interests

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::poll::{Interest, wait};
+use super::poll::wait_to_read;
 
 /// The environment variable that carries a child's mark.
 pub const MARK: &str = "VUH_CHILD";
@@ -81,14 +81,8 @@ pub fn wait_for_all(survivors: &[Survivor], limit: Duration) {
         let Ok(pidfd) = pidfd_open(survivor.pid as u32) else {
             continue;
         };
-        let interest = Interest {
-            fd: pidfd.as_fd(),
-            read: true,
-            write: false,
-            token: (),
-        };
         // whoever called looks again what is left
-        let _ = wait(&[interest], Some(end.saturating_duration_since(Instant::now())));
+        let _ = wait_to_read([pidfd.as_fd()], Some(end.saturating_duration_since(Instant::now())));
     }
 }
 

@@ -246,18 +246,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::sys::golden;
 
     fn is_fresh(name: &str, page: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference").join(name);
-        if std::env::var("VUH_BLESS").is_ok_and(|value| value == "1") {
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
-            std::fs::write(&path, page).expect("writable");
-        }
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            there == page,
-            "docs/reference/{name} is stale: VUH_BLESS=1 cargo test --lib wire::docs writes it anew"
-        );
+        golden::check(Path::new("docs/reference").join(name), page, "--lib wire::docs");
     }
 
     /// Broken: the message reference differs from the table.

@@ -456,6 +456,29 @@ fn an_id_is_one_file() {
         .out("1 passed");
 }
 
+/// Broken: files are not kept in a folder whose path is too long for a socket, or the short way to it is left behind.
+#[test]
+fn files_are_kept_however_long_the_path() {
+    const REAL: &str = "\
+peers:
+  front: {frontend: simulated, device: blk}
+  back: {backend: reference, device: blk}
+steps:
+  - connect: {from: front, to: back}
+  - setup: {peer: front}
+";
+    let place = Place::with(&[("a-good", REAL)]);
+    let keep = format!("{}/k", "long".repeat(25));
+    std::fs::create_dir(place.path("tmp")).unwrap();
+    let mut command = place.command(&["run", "--keep", &keep]);
+    said(command.env("TMPDIR", place.path("tmp")).output().unwrap())
+        .code(0)
+        .out("1 passed");
+    let kept = place.path(&keep).join("a-good");
+    assert!(kept.join("trace-0.yaml").is_file() && kept.join("1.sock").exists());
+    assert_eq!(std::fs::read_dir(place.path("tmp")).unwrap().count(), 0);
+}
+
 /// Broken: events that come in any order are refused, because one was taken for a pattern that fits others as well.
 #[test]
 fn unordered_finds_the_fit() {

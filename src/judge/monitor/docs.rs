@@ -155,22 +155,12 @@ fn settings(page: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::sys::golden;
 
     /// Broken: the monitor's reference page differs from its tables.
     #[test]
     fn monitor_page_is_fresh() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/monitor.md");
-        let page = monitor_markdown();
-        if std::env::var("VUH_BLESS").is_ok_and(|value| value == "1") {
-            std::fs::write(&path, &page).expect("writable");
-        }
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            there == page,
-            "docs/reference/monitor.md is stale: VUH_BLESS=1 cargo test --lib monitor writes it anew"
-        );
+        golden::check("docs/reference/monitor.md", &monitor_markdown(), "--lib monitor");
     }
 }

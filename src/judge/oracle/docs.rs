@@ -130,22 +130,12 @@ What did happen in the rings of a run. A mark is set once for the whole run.
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::sys::golden;
 
     /// Broken: the oracle's reference page differs from its tables.
     #[test]
     fn oracle_page_is_fresh() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/oracle.md");
-        let page = oracle_markdown();
-        if std::env::var("VUH_BLESS").is_ok_and(|value| value == "1") {
-            std::fs::write(&path, &page).expect("writable");
-        }
-        let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            there == page,
-            "docs/reference/oracle.md is stale: VUH_BLESS=1 cargo test --lib oracle writes it anew"
-        );
+        golden::check("docs/reference/oracle.md", &oracle_markdown(), "--lib oracle");
     }
 }

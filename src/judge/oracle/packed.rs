@@ -126,6 +126,8 @@ impl Place {
 struct Held {
     /// How many chains were made available before it.
     order: u64,
+    /// Its first slot.
+    place: Place,
     chain: Box<Chain>,
     logged: bool,
     disabled: bool,
@@ -256,14 +258,14 @@ impl Packed {
                     break;
                 }
             }
-            let is_out = self.out.contains_key(&id);
-            if is_out && !ground.driver_is_quiet {
-                // it may have come back since the last look: then that is seen first, or there is no trace of it any more
-                if !self.used.is_used(self.flags(mem, self.used)?) {
+            let is_out = match self.out.get(&id) {
+                // no trace is left of how it came back
+                Some(held) if !self.still_lies(id, held, mem)? => {
                     self.lose_track(sink);
+                    break;
                 }
-                break;
-            }
+                held => held.is_some(),
+            };
             sink.see(&Sight::Offered {
                 id,
                 size: u16::MAX,
@@ -280,10 +282,12 @@ impl Packed {
                 sink.mark(Mark::RingFull);
             }
             self.offered.insert(id);
+            let place = self.avail;
             self.avail.advance(chain.slots, size);
             self.count += 1;
             let held = Held {
                 order: self.count,
+                place,
                 chain: Box::new(chain),
                 logged: ground.is_logged,
                 disabled: ground.disabled,
@@ -291,6 +295,13 @@ impl Packed {
             self.out.insert(id, held);
         }
         Ok(())
+    }
+
+    /// Whether the slots of a chain that is out are as they were when it was made available.
+    fn still_lies(&self, id: u16, held: &Held, mem: &dyn GuestAccess) -> Result<bool, MemoryError> {
+        let last = held.place.ahead(held.chain.slots - 1, self.layout.size);
+        let is_its_own = mem.read_u16(self.layout.slot(last.at) + 12)? == id;
+        Ok(is_its_own && held.place.is_available(self.flags(mem, held.place)?))
     }
 
     fn take_used(&mut self, ground: &Ground, sink: &mut Sink) -> Result<(), MemoryError> {

@@ -70,12 +70,7 @@ pub(super) fn wait_any<const N: usize>(
     timeout: Option<Duration>,
 ) -> Result<[bool; N], QemuError> {
     let mut token = 0..;
-    let interests = fds.map(|fd| Interest {
-        fd,
-        read: true,
-        write: false,
-        token: token.next().unwrap_or(N),
-    });
+    let interests = fds.map(|fd| Interest::read(fd, token.next().unwrap_or(N)));
     ready(&interests, timeout)
 }
 

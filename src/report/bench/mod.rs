@@ -6,6 +6,7 @@ mod tests;
 
 use serde::Serialize;
 
+use super::json::JsonInterval;
 use crate::bench::{Baseline, Measured, Results, RoundTrips, Topology};
 use crate::judge::rate::Interval;
 
@@ -161,31 +162,6 @@ struct JsonCell<'a> {
     interval: Option<JsonInterval>,
     ratio_median: Option<f64>,
     ratio: Option<JsonInterval>,
-}
-
-#[derive(Serialize)]
-struct JsonInterval {
-    low: f64,
-    median: f64,
-    high: f64,
-    windows: usize,
-}
-
-impl From<Interval> for JsonInterval {
-    fn from(interval: Interval) -> Self {
-        let Interval {
-            low,
-            median,
-            high,
-            windows,
-        } = interval;
-        Self {
-            low,
-            median,
-            high,
-            windows,
-        }
-    }
 }
 
 fn json_cell(measured: &Measured) -> JsonCell<'_> {

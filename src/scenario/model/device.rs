@@ -95,9 +95,9 @@ pub struct MemoryStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryAction {
-    /// A new region and ADD_MEM_REG.
+    /// A new region and ADD_MEM_REG, or SET_MEM_TABLE without CONFIGURE_MEM_SLOTS.
     Add,
-    /// REM_MEM_REG of a region.
+    /// REM_MEM_REG of a region, or without CONFIGURE_MEM_SLOTS SET_MEM_TABLE with the others.
     Remove,
     /// SET_MEM_TABLE with all present regions, again.
     Replace,

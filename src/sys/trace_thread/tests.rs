@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 use crate::sys::fd::drain_event;
-use crate::sys::poll::{Interest, wait};
+use crate::sys::poll::wait_to_read;
 use crate::sys::threads::all_asleep;
 
 const READS: Rule = Rule {
@@ -26,13 +26,7 @@ fn copier() -> Child {
 fn wait_for(thread: &HeldThread, wanted: fn(&HoldState) -> bool) {
     while !wanted(&thread.state()) {
         assert_ne!(thread.state(), HoldState::Gone);
-        let interest = Interest {
-            fd: thread.changed(),
-            read: true,
-            write: false,
-            token: (),
-        };
-        wait(&[interest], None).unwrap();
+        wait_to_read([thread.changed()], None).unwrap();
         drain_event(thread.changed()).unwrap();
     }
 }
@@ -60,14 +54,8 @@ fn a_thread_is_held_as_it_returns_and_goes_on() {
     child.stdin.as_mut().unwrap().write_all(b"first").unwrap();
     wait_for(&thread, |state| matches!(state, HoldState::Held(_)));
     let output = child.stdout.as_ref().unwrap();
-    let interest = Interest {
-        fd: output.as_fd(),
-        read: true,
-        write: false,
-        token: (),
-    };
     // it has read this and cannot have written it
-    assert_eq!(wait(&[interest], Some(Duration::ZERO)).unwrap(), []);
+    assert!(!wait_to_read([output.as_fd()], Some(Duration::ZERO)).unwrap());
     thread.release();
     wait_for(&thread, |state| *state == HoldState::Released);
     let mut back = [0; 5];

@@ -3,7 +3,7 @@
 use crate::ring::burst::{Device, DeviceRing, RingOptions};
 use crate::sys::clock::Clock;
 use crate::sys::fd::drain_event;
-use crate::sys::poll::{Interest, wait};
+use crate::sys::poll::wait_to_read;
 use crate::traffic::lane::{DeviceReceiver, DriverSender, Lane, Pace, Trouble};
 use crate::traffic::pump::{Pump, PumpOptions, Side};
 use crate::traffic::rig::{Machine, RingKind, Way};
@@ -14,13 +14,7 @@ const FRAMES: u64 = 30_000;
 
 /// Waits for a pump's notice: it is finished, or cannot go on.
 fn noticed(pump: &Pump) {
-    let interest = Interest {
-        fd: pump.notice(),
-        read: true,
-        write: false,
-        token: (),
-    };
-    wait(&[interest], None).unwrap();
+    wait_to_read([pump.notice()], None).unwrap();
     drain_event(pump.notice()).unwrap();
 }
 

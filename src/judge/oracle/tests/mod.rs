@@ -14,7 +14,7 @@ use crate::ring::{Buffer, SplitDevice, SplitDriver};
 use crate::spec::{MARK_IDS, RING_RULE_IDS, requirement};
 use crate::sys::clock::Clock;
 use cases::{CASES, MARKS};
-use rig::{DATA, EVENT_IDX, FEATURES, LAYOUT, LOG_ALL, PACKED, Rig, SIZE, W};
+use rig::{DATA, EVENT_IDX, FEATURES, LAYOUT, LOG_ALL, N, PACKED, Rig, SIZE, W};
 
 /// Broken: a rule does not see its violation, or another rule speaks too.
 #[test]
@@ -163,6 +163,40 @@ fn a_packed_chain_may_go_out_again_at_once() {
         seen.is_some_and(|seen| seen.available == 2 && seen.returned == 1),
         "{seen:?}"
     );
+}
+
+/// Broken: a real driver that makes a packed chain available twice is let pass, because it might have come back unseen.
+#[test]
+fn a_packed_chain_that_lies_where_it_was_has_not_come_back() {
+    let mut rig = Rig::packed();
+    rig.set_terms(Terms {
+        is_paced: true,
+        ..Terms::default()
+    });
+    rig.offer_packed(3, &[(DATA, 1, N), (DATA, 1, W)]);
+    rig.offer_packed(3, &[(DATA, 1, W)]);
+    assert_eq!(rig.broken(), ["chain-available-twice"]);
+}
+
+/// Broken: a driver whose chain came back unseen, because the ring went round, is blamed for making it available again.
+#[test]
+fn a_packed_chain_whose_slots_changed_may_have_come_back() {
+    // two rounds later another chain lies there, and one round later it has come back as well
+    let rounds: [fn(&mut Rig); 2] = [
+        |rig| {
+            rig.packed[0] = (0, true);
+            rig.offer_packed(5, &[(DATA, 1, W)]);
+        },
+        |rig| rig.put_u16(14, 0),
+    ];
+    for round in rounds {
+        let mut rig = Rig::packed();
+        rig.offer_packed(3, &[(DATA, 1, W)]);
+        round(&mut rig);
+        rig.offer_packed(3, &[(DATA, 1, W)]);
+        assert!(rig.oracle.marks().contains(&Mark::LostTrack));
+        assert_eq!(rig.broken(), Vec::<&str>::new());
+    }
 }
 
 /// Broken: a slot of a packed ring that was returned and filled again between two looks goes unnoticed, and nothing after it is judged.

@@ -55,6 +55,8 @@ pub(super) enum Task {
     LogBase,
     AddRegion(u64),
     RemoveRegion(u64),
+    /// Without slots: the table, of which this region is no part any more.
+    MemTableWithout(u64),
     RingNum(u16),
     RingBase(u16),
     RingAddr(u16),
@@ -145,18 +147,24 @@ impl SimFront {
         self.queue(Task::Enable(ring, enable))
     }
 
-    /// A new region, told to the back-end by ADD_MEM_REG. Buffers are taken from it from now on.
+    /// A new region, told to the back-end by ADD_MEM_REG or, without slots, by the whole table. Buffers are taken from it from now on.
     pub fn add_memory(&mut self, guest_address: u64, size: u64) -> Result<(), FrontError> {
         self.memory.add_region(RegionLayout { guest_address, size })?;
         self.pools.push((guest_address, BufferPool::new(guest_address, size)));
-        self.queue(Task::AddRegion(guest_address))
+        self.queue(match self.has(ProtocolFeature::ConfigureMemSlots) {
+            true => Task::AddRegion(guest_address),
+            false => Task::MemTable,
+        })
     }
 
-    /// Takes a region away from the back-end by REM_MEM_REG.
+    /// Takes a region away from the back-end by REM_MEM_REG or, without slots, by a table that has the others.
     pub fn remove_memory(&mut self, guest_address: u64) -> Result<(), FrontError> {
         self.region_index(guest_address)?;
         self.pools.retain(|(address, _)| *address != guest_address);
-        self.queue(Task::RemoveRegion(guest_address))
+        self.queue(match self.has(ProtocolFeature::ConfigureMemSlots) {
+            true => Task::RemoveRegion(guest_address),
+            false => Task::MemTableWithout(guest_address),
+        })
     }
 
     /// Sends the whole table again.
@@ -246,6 +254,10 @@ impl SimFront {
                     .into_iter()
                     .rev()
                     .for_each(|address| self.tasks.push_front(Task::AddRegion(address)));
+            }
+            Task::MemTableWithout(address) => {
+                self.memory.remove_region(self.region_index(address)?)?;
+                self.perform(Task::MemTable)?;
             }
             Task::Memory | Task::MemTable => {
                 let regions: Vec<MemRegion> = self.memory.regions().iter().map(describe).collect();

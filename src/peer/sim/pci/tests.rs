@@ -1,11 +1,11 @@
 //! Every message in every state, by the table; and the page.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use super::*;
 use crate::peer::sim::Output;
 use crate::sys::fd::memfd;
+use crate::sys::golden;
 use crate::trace::DeviceChange;
 use crate::wire::Dialect;
 use crate::wire::id::{frontend as id, g1};
@@ -202,14 +202,5 @@ fn one_pair(dialect: Dialect, profile: Profile, state: State, row: &Row) {
 /// Broken: the page differs from the tables.
 #[test]
 fn page_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/vhost-pci.md");
-    let page = docs::markdown();
-    if std::env::var("VUH_BLESS").is_ok_and(|value| value == "1") {
-        std::fs::write(&path, &page).unwrap();
-    }
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        there == page,
-        "docs/reference/vhost-pci.md is stale: VUH_BLESS=1 cargo test --lib sim::pci writes it anew"
-    );
+    golden::check("docs/reference/vhost-pci.md", &docs::markdown(), "--lib sim::pci");
 }

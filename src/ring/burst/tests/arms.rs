@@ -32,14 +32,39 @@ pub(super) trait DeviceArm {
     fn needs_call(&mut self) -> bool;
 }
 
+/// A driver that works in bursts, or chain by chain.
+pub(super) fn driver(
+    in_bursts: bool,
+    layout: Layout,
+    base: u32,
+    memory: &Arc<GuestMemory>,
+    options: RingOptions,
+) -> Box<dyn DriverArm> {
+    if in_bursts {
+        let reach = memory.reach();
+        let mut driver = Driver::new(layout, base, &reach, options).unwrap();
+        driver.init();
+        return Box::new(Bursts { driver, reach });
+    }
+    let mut driver = ring::RingDriver::with_base(layout, base).unwrap();
+    driver.init(&**memory).unwrap();
+    driver.set_event_idx(options.event_idx);
+    driver.set_in_order(options.in_order);
+    Box::new(ByChains {
+        driver,
+        memory: Arc::clone(memory),
+        tokens: Vec::new(),
+    })
+}
+
 /// Tables of one token do not overlap those of another.
 fn table_of(token: u32) -> u64 {
     TABLES + 64 * u64::from(token % 256)
 }
 
-pub(super) struct Bursts {
-    pub(super) driver: Driver,
-    pub(super) reach: Reach,
+struct Bursts {
+    driver: Driver,
+    reach: Reach,
 }
 
 impl DriverArm for Bursts {
@@ -113,14 +138,14 @@ impl DeviceArm for BurstDevice {
     }
 }
 
-/// The chain-by-chain driver of a split ring.
-pub(super) struct SlowSplit {
-    pub(super) driver: ring::SplitDriver,
-    pub(super) memory: Arc<GuestMemory>,
-    pub(super) tokens: Vec<(HeadIndex, u32)>,
+/// The chain-by-chain driver.
+struct ByChains {
+    driver: ring::RingDriver,
+    memory: Arc<GuestMemory>,
+    tokens: Vec<(HeadIndex, u32)>,
 }
 
-impl DriverArm for SlowSplit {
+impl DriverArm for ByChains {
     fn add(&mut self, token: u32, chain: &[Buffer], indirect: bool) -> bool {
         let added = match indirect {
             true => self.driver.add_indirect(&*self.memory, chain, table_of(token)),
@@ -232,43 +257,6 @@ impl DeviceArm for VirtioQueue {
 
     fn needs_call(&mut self) -> bool {
         self.queue.needs_notification(&self.memory).unwrap()
-    }
-}
-
-/// The chain-by-chain driver of a packed ring.
-pub(super) struct SlowPacked {
-    pub(super) driver: ring::PackedDriver,
-    pub(super) memory: Arc<GuestMemory>,
-    pub(super) tokens: Vec<(HeadIndex, u32)>,
-}
-
-impl DriverArm for SlowPacked {
-    fn add(&mut self, token: u32, chain: &[Buffer], indirect: bool) -> bool {
-        let added = match indirect {
-            true => self.driver.add_indirect(&*self.memory, chain, table_of(token)),
-            false => self.driver.add(&*self.memory, chain),
-        };
-        if let Ok(head) = added {
-            self.tokens.push((head, token));
-        }
-        added.is_ok()
-    }
-
-    fn publish(&mut self) {
-        self.driver.publish(&*self.memory).unwrap();
-    }
-
-    fn reap(&mut self) -> Vec<(u32, u32)> {
-        let used = std::iter::from_fn(|| self.driver.poll_used(&*self.memory).unwrap()).collect::<Vec<_>>();
-        let mut token = |head| {
-            let at = self.tokens.iter().position(|(there, _)| *there == head).unwrap();
-            self.tokens.remove(at).1
-        };
-        used.iter().map(|used| (token(used.head), used.len)).collect()
-    }
-
-    fn needs_kick(&mut self) -> bool {
-        self.driver.needs_kick(&*self.memory).unwrap()
     }
 }
 

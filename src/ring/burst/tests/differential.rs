@@ -177,23 +177,7 @@ fn split_arms(layout: SplitLayout, base: u16, event_idx: bool) -> Vec<Arm> {
     ] {
         let memory = Arc::new(memory());
         let reach = memory.reach();
-        let driver: Box<dyn DriverArm> = if fast_driver {
-            let mut driver = SplitDriver::new(layout, base, &reach, options).unwrap();
-            driver.init();
-            Box::new(Bursts {
-                driver: Driver::Split(driver),
-                reach: reach.clone(),
-            })
-        } else {
-            let mut driver = ring::SplitDriver::with_base(layout, base).unwrap();
-            driver.init(&*memory).unwrap();
-            driver.set_event_idx(event_idx);
-            Box::new(SlowSplit {
-                driver,
-                memory: Arc::clone(&memory),
-                tokens: Vec::new(),
-            })
-        };
+        let driver = driver(fast_driver, Layout::Split(layout), u32::from(base), &memory, options);
         let device: Box<dyn DeviceArm> = match device {
             0 => {
                 let mut device = ring::SplitDevice::start(layout, base, &*memory).unwrap();
@@ -241,23 +225,7 @@ fn packed_arms(layout: PackedLayout, base: u32, event_idx: bool) -> Vec<Arm> {
     ] {
         let memory = Arc::new(memory());
         let reach = memory.reach();
-        let driver: Box<dyn DriverArm> = if fast_driver {
-            let mut driver = PackedDriver::new(layout, base, &reach, options).unwrap();
-            driver.init();
-            Box::new(Bursts {
-                driver: Driver::Packed(driver),
-                reach: reach.clone(),
-            })
-        } else {
-            let mut driver = ring::PackedDriver::with_base(layout, base).unwrap();
-            driver.init(&*memory).unwrap();
-            driver.set_event_idx(event_idx);
-            Box::new(SlowPacked {
-                driver,
-                memory: Arc::clone(&memory),
-                tokens: Vec::new(),
-            })
-        };
+        let driver = driver(fast_driver, Layout::Packed(layout), base, &memory, options);
         let device: Box<dyn DeviceArm> = if fast_device {
             Box::new(BurstDevice {
                 device: Device::Packed(PackedDevice::start(layout, base, &reach, options).unwrap()),
