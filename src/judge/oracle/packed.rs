@@ -126,8 +126,8 @@ impl Place {
 struct Held {
     /// How many chains were made available before it.
     order: u64,
-    /// Its first slot.
-    place: Place,
+    /// Its first slot; none if it was taken by an earlier back-end, since when its slots may have been written over.
+    place: Option<Place>,
     chain: Box<Chain>,
     logged: bool,
     disabled: bool,
@@ -188,6 +188,7 @@ impl Packed {
             ring.count += 1;
             let held = Held {
                 order: ring.count,
+                place: None,
                 chain: Box::new(Chain::unread(*id, *slots)),
                 logged: false,
                 disabled: false,
@@ -287,7 +288,7 @@ impl Packed {
             self.count += 1;
             let held = Held {
                 order: self.count,
-                place,
+                place: Some(place),
                 chain: Box::new(chain),
                 logged: ground.is_logged,
                 disabled: ground.disabled,
@@ -299,9 +300,10 @@ impl Packed {
 
     /// Whether the slots of a chain that is out are as they were when it was made available.
     fn still_lies(&self, id: u16, held: &Held, mem: &dyn GuestAccess) -> Result<bool, MemoryError> {
-        let last = held.place.ahead(held.chain.slots - 1, self.layout.size);
+        let Some(place) = held.place else { return Ok(false) };
+        let last = place.ahead(held.chain.slots - 1, self.layout.size);
         let is_its_own = mem.read_u16(self.layout.slot(last.at) + 12)? == id;
-        Ok(is_its_own && held.place.is_available(self.flags(mem, held.place)?))
+        Ok(is_its_own && place.is_available(self.flags(mem, place)?))
     }
 
     fn take_used(&mut self, ground: &Ground, sink: &mut Sink) -> Result<(), MemoryError> {
