@@ -19,11 +19,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lanes::Lane;
+use lanes::Own;
 use testpmd::Testpmd;
 use vhost_user_harness::peer::bare::{BareBack, BareFront, features};
 use vhost_user_harness::peer::catalogue::find_program;
-use vhost_user_harness::ring::burst::{Device, Driver};
 
 const RING: u16 = 1024;
 const SETTLE: Duration = Duration::from_millis(120);
@@ -169,18 +168,18 @@ struct Stage {
     front: Testpmd,
     /// DPDK's back-end and the harness's front-end.
     other_back: Testpmd,
-    own_front: (BareFront, Option<Rings<Driver>>),
+    own_front: (BareFront, Option<Rings>),
     /// DPDK's front-end and the harness's back-end.
     other_front: Testpmd,
-    own_back: (BareBack, Option<Rings<Device>>),
+    own_back: (BareBack, Option<Rings>),
     /// Both sides of the harness.
-    pair: (BareFront, Option<Rings<Driver>>, Option<Rings<Device>>),
+    pair: (BareFront, Option<Rings>, Option<Rings>),
 }
 
 /// The receiving and the sending ring of a side.
-struct Rings<R> {
-    receive: Lane<R>,
-    transmit: Lane<R>,
+struct Rings {
+    receive: Own,
+    transmit: Own,
 }
 
 impl Stage {
@@ -286,7 +285,7 @@ fn wanted(asked: &Asked) -> u64 {
 }
 
 /// Both sides of the harness, connected to each other.
-fn own_pair(asked: &Asked) -> (BareFront, Rings<Driver>, Rings<Device>) {
+fn own_pair(asked: &Asked) -> (BareFront, Rings, Rings) {
     let wanted = wanted(asked);
     let (one, other) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
     let answering = std::thread::spawn(move || {
@@ -324,7 +323,7 @@ fn dpdk_receives(receiver: &mut Testpmd, window: Duration) -> f64 {
     (after - before) as f64 / 1e6 / (ended - begun).as_secs_f64()
 }
 
-fn dpdk_sends<R: lanes::Side>(sender: &mut Testpmd, lane: Lane<R>, cpu: usize, window: Duration) -> (Lane<R>, f64) {
+fn dpdk_sends(sender: &mut Testpmd, lane: Own, cpu: usize, window: Duration) -> (Own, f64) {
     sender.say("set fwd txonly");
     let running = lanes::Running::start(lane, cpu);
     sender.begin();
@@ -333,7 +332,7 @@ fn dpdk_sends<R: lanes::Side>(sender: &mut Testpmd, lane: Lane<R>, cpu: usize, w
     (running.end().0, rate)
 }
 
-fn own_receives<R>(running: &lanes::Running<R>, window: Duration) -> f64 {
+fn own_receives(running: &lanes::Running, window: Duration) -> f64 {
     std::thread::sleep(SETTLE);
     let (begun, before) = (Instant::now(), running.moved());
     std::thread::sleep(window);
@@ -341,11 +340,11 @@ fn own_receives<R>(running: &lanes::Running<R>, window: Duration) -> f64 {
     (after - before) as f64 / 1e6 / (ended - begun).as_secs_f64()
 }
 
-fn both_own<S: lanes::Side, R: lanes::Side>(
-    (sender, sender_cpu): (Lane<S>, usize),
-    (receiver, receiver_cpu): (Lane<R>, usize),
+fn both_own(
+    (sender, sender_cpu): (Own, usize),
+    (receiver, receiver_cpu): (Own, usize),
     window: Duration,
-) -> (Lane<S>, Lane<R>, f64) {
+) -> (Own, Own, f64) {
     let receiving = lanes::Running::start(receiver, receiver_cpu);
     let sending = lanes::Running::start(sender, sender_cpu);
     let rate = own_receives(&receiving, window);

@@ -231,7 +231,7 @@ fn source_makes(frames: &mut Frames, reach: &Reach, burst: Burst) {
 #[inline(never)]
 fn driver_sends<D: DriverRing>(driver: &mut D, burst: Burst) {
     let buffer = |(token, address)| (token, Buffer::readable(address, burst.bytes));
-    driver.add_each(burst.buffers().map(buffer)).expect("free");
+    driver.add_each(&mut burst.buffers().map(buffer)).expect("free");
     driver.publish();
     std::hint::black_box(driver.needs_kick());
 }

@@ -9,6 +9,7 @@ pub mod lane;
 pub mod latency;
 pub mod pcap;
 pub mod pump;
+pub mod rest;
 pub mod rig;
 pub mod sink;
 pub mod sizes;

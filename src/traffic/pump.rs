@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lane::{Lane, Progress, Trouble};
+use super::rest::Rest;
 use crate::sys::clock::Clock;
 use crate::sys::cpu;
 use crate::sys::edge::{Edges, Waker};
@@ -74,6 +75,11 @@ impl Side {
     fn is_over(&self, progress: Progress) -> [bool; 2] {
         let sent = progress.sent > 0 && progress.done && progress.outstanding == 0;
         [sent, self.wanted.is_some_and(|wanted| progress.received >= wanted)]
+    }
+
+    /// Whether all lanes have taken what there was.
+    fn has_caught_up(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.has_caught_up())
     }
 
     /// Gives all lanes one turn.
@@ -307,7 +313,7 @@ impl Moving<'_> {
                 side.lanes.iter_mut().for_each(|lane| lane.refuse_signals());
             }
         }
-        let mut idle = 0;
+        let (mut idle, mut rest) = (0, Rest::default());
         while self.shared.wanted.load(Ordering::Relaxed) == 0 {
             let now = self.clock.now().ns;
             if self.rests_at(now) {
@@ -321,9 +327,13 @@ impl Moving<'_> {
                     idle += 1;
                     self.nothing_to_do(side, edges, idle, now);
                 }
-                Ok(_) => {
+                Ok(moved) => {
                     idle = 0;
                     self.tell(side, told);
+                    match side.has_caught_up() && !self.options.notified {
+                        true => rest.after(moved),
+                        false => rest.go_on(moved),
+                    }
                 }
                 Err(trouble) => {
                     self.tell(side, told);

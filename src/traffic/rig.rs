@@ -73,6 +73,9 @@ pub enum Way {
     Receive,
 }
 
+/// Bytes left free before the first buffer, so that a frame, which comes behind its header, begins where a cache line does.
+pub const BEFORE_FIRST: u64 = BUFFER_ALIGN as u64 - NET_HEADER_BYTES as u64;
+
 /// Bytes from one buffer to the next, for frames of so many bytes.
 #[must_use]
 pub fn stride(longest: usize) -> u32 {
@@ -93,7 +96,7 @@ impl Machine {
         let mut next = MEMORY_BASE;
         let mut line = || -> Result<Line, RigError> {
             let (layout, bytes) = Layout::pack_at(next, kind.size, kind.packed)?;
-            let arena = arena((next + bytes).next_multiple_of(PAGE));
+            let arena = arena((next + bytes).next_multiple_of(PAGE) + BEFORE_FIRST);
             next = (arena.base + arena.bytes()).next_multiple_of(PAGE);
             Ok(Line {
                 layout,
@@ -103,10 +106,10 @@ impl Machine {
             })
         };
         let (transmit, receive) = (line()?, line()?);
-        let spare = arena(next);
+        let spare = arena(next + BEFORE_FIRST);
         let region = RegionLayout {
             guest_address: MEMORY_BASE,
-            size: next + spare.bytes() - MEMORY_BASE,
+            size: spare.base + spare.bytes() - MEMORY_BASE,
         };
         let options = MemoryOptions {
             backing: Backing::PerRegion,

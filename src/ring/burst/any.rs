@@ -141,8 +141,8 @@ impl DriverRing for Driver {
         either!(self, ring => ring.outstanding())
     }
 
-    #[inline]
-    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+    #[inline(always)]
+    fn add_each(&mut self, chains: &mut impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
         either!(self, ring => ring.add_each(chains))
     }
 
@@ -188,6 +188,7 @@ impl DeviceRing for Device {
         either!(self, ring => ring.take(reach, into, limit))
     }
 
+    #[inline(always)]
     fn give(&mut self, ticket: Ticket, len: u32) {
         either!(self, ring => ring.give(ticket, len));
     }

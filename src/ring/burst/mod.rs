@@ -61,11 +61,11 @@ pub trait DriverRing {
     /// Adds a chain of one buffer; the device sees it after [`Self::publish`].
     #[inline(always)]
     fn add(&mut self, token: u32, buffer: Buffer) -> Result<(), RingError> {
-        self.add_each(std::iter::once((token, buffer)))
+        self.add_each(&mut std::iter::once((token, buffer)))
     }
 
     /// Adds chains of one buffer each. On an error those before it are added.
-    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError>;
+    fn add_each(&mut self, chains: &mut impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError>;
 
     /// Adds a chain, readable buffers first.
     fn add_chain(&mut self, token: u32, chain: &[Buffer]) -> Result<(), RingError>;

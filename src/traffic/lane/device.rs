@@ -4,8 +4,8 @@ use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
-use super::{Records, discard, hand_over, hand_over_place};
+use super::{BURST_MAX, BURSTS_A_STEP, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
+use super::{Records, discard, hand_over};
 use crate::memory::{DirtyLog, Reach};
 use crate::ring::burst::{Chains, DeviceRing, Layout, TakenChain, Ticket};
 use crate::ring::{PackedLayout, SplitLayout};
@@ -72,16 +72,17 @@ impl Dirty {
 impl<R: DeviceRing> DevicePort<R> {
     /// Shows the driver what was given.
     pub(super) fn publish(&mut self) -> Result<(), Trouble> {
-        self.ring.flush();
-        if let Some(dirty) = &self.dirty {
-            dirty.mark_ring()?;
-        }
-        if self.ring.needs_call() {
-            self.call.ring()
-        } else {
-            Ok(())
-        }
+        show(&mut self.ring, self.dirty.as_ref(), &self.call)
     }
+}
+
+/// Shows the driver what was given.
+fn show(ring: &mut impl DeviceRing, dirty: Option<&Dirty>, call: &Bell) -> Result<(), Trouble> {
+    ring.flush();
+    if let Some(dirty) = dirty {
+        dirty.mark_ring()?;
+    }
+    if ring.needs_call() { call.ring() } else { Ok(()) }
 }
 
 /// The packet in a chain's readable buffers; gives its bytes.
@@ -186,7 +187,9 @@ pub struct DeviceReceiver<R> {
     sink: Sink,
     burst: usize,
     stamps: bool,
-    chains: Chains<'static>,
+    /// What is verified, and what comes meanwhile.
+    chains: [Chains<'static>; 2],
+    has_caught_up: bool,
     scratch: Scratch,
 }
 
@@ -199,7 +202,8 @@ impl<R: DeviceRing> DeviceReceiver<R> {
             sink,
             burst: burst.clamp(1, BURST_MAX),
             stamps: false,
-            chains: Chains::new(),
+            chains: Default::default(),
+            has_caught_up: false,
             scratch: Scratch::new(),
         }
     }
@@ -216,35 +220,60 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
     #[inline]
     fn step(&mut self, now: u64) -> Result<usize, Trouble> {
         let Some(port) = &mut self.port else { return Ok(0) };
-        let mut chains = std::mem::take(&mut self.chains).emptied();
-        let taken = port.ring.take(&port.reach, &mut chains, self.burst)?;
-        port.record.taken(&chains)?;
+        let [mut chains, mut coming] = std::mem::take(&mut self.chains).map(Chains::emptied);
+        let bursts = if self.stamps { 1 } else { BURSTS_A_STEP };
         let now = if self.stamps { now } else { 0 };
+        let mut moved = 0;
         let mut wrong = None;
-        for chain in chains.iter() {
-            let handed = match chain.readable {
-                [packet] if port.enabled => hand_over_place(&mut self.sink, *packet, &mut self.scratch, now),
-                _ => {
-                    let bytes = gather(&chain, &mut self.scratch.0[..]);
-                    let packet = &self.scratch.0[..bytes];
-                    match port.enabled {
-                        true => hand_over(&mut self.sink, packet, now),
-                        false => discard(&mut self.sink, packet),
+        self.has_caught_up = false;
+        for burst in 0..=bursts {
+            let mut next = 0;
+            if burst < bursts && !self.has_caught_up && wrong.is_none() {
+                match port.ring.take(&port.reach, &mut coming, self.burst) {
+                    Ok(taken) => next = taken,
+                    Err(error) => wrong = Some(error.into()),
+                }
+                self.has_caught_up = next < self.burst;
+                if next > 0 {
+                    port.record.taken(&coming)?;
+                }
+            }
+            for chain in chains.iter() {
+                match chain.readable {
+                    [packet] if port.enabled => {
+                        self.sink
+                            .take_place(*packet, NET_HEADER_BYTES, now, &mut self.scratch.0[..]);
+                    }
+                    _ => {
+                        let bytes = gather(&chain, &mut self.scratch.0[..]);
+                        let packet = &self.scratch.0[..bytes];
+                        match port.enabled {
+                            true => hand_over(&mut self.sink, packet, now),
+                            false => discard(&mut self.sink, packet),
+                        }
                     }
                 }
-            };
-            port.ring.give(chain.ticket, 0);
-            if let (Err(trouble), None) = (handed, &wrong) {
-                wrong = Some(trouble);
+                port.ring.give(chain.ticket, 0);
             }
+            if !chains.is_empty() {
+                let alarm = self.sink.alarm().map(Trouble::Frame);
+                wrong = wrong.or(alarm);
+                port.record.given(&chains, chains.len())?;
+                show(&mut port.ring, port.dirty.as_ref(), &port.call)?;
+                port.record.returned()?;
+                moved += chains.len();
+            }
+            if next == 0 {
+                break;
+            }
+            std::mem::swap(&mut chains, &mut coming);
         }
-        port.record.given(&chains, taken)?;
-        self.chains = chains.emptied();
-        if taken > 0 {
-            port.publish()?;
-            port.record.returned()?;
-        }
-        wrong.map_or(Ok(taken), Err)
+        self.chains = [chains, coming].map(Chains::emptied);
+        wrong.map_or(Ok(moved), Err)
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.has_caught_up && !self.stamps
     }
 
     fn refuse_signals(&mut self) {
@@ -363,6 +392,19 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         while sent < allowed && used < taken {
             // made only when it is sure to go: a source does not take back
             let bytes = NET_HEADER_BYTES + self.source.next_len();
+            if let Some((ticket, [buffer])) = chains.get(used).map(|chain| (chain.ticket, chain.writable))
+                && buffer.len() >= bytes
+            {
+                write_header(*buffer);
+                let scratch = &mut self.scratch.0[NET_HEADER_BYTES..];
+                self.source.fill_place(*buffer, NET_HEADER_BYTES, stamp, scratch);
+                if let Some(dirty) = &port.dirty {
+                    mark(dirty, &chains, used, 1)?;
+                }
+                port.ring.give(ticket, bytes as u32);
+                (used, sent) = (used + 1, sent + 1);
+                continue;
+            }
             let room = room_from(&chains, used, if self.merges { usize::MAX } else { 1 }, bytes);
             if room < bytes {
                 if !self.merges || taken == usize::from(port.ring.size()) {
@@ -373,21 +415,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
                 }
                 break;
             }
-            let count = match chains.get(used).map(|chain| (chain.ticket, chain.writable)) {
-                Some((ticket, [buffer])) if buffer.len() >= bytes => {
-                    write_header(*buffer);
-                    let scratch = &mut self.scratch.0[NET_HEADER_BYTES..];
-                    self.source.fill_place(*buffer, NET_HEADER_BYTES, stamp, scratch);
-                    self.writer.given().push((ticket, bytes as u32));
-                    1
-                }
-                _ => {
-                    self.source.fill(&mut self.scratch.0[NET_HEADER_BYTES..], stamp);
-                    let written = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]);
-                    let Some(count) = written else { break };
-                    count
-                }
-            };
+            self.source.fill(&mut self.scratch.0[NET_HEADER_BYTES..], stamp);
+            let written = self.writer.write(&chains, used, &mut self.scratch.0[..bytes]);
+            let Some(count) = written else { break };
             if let Some(dirty) = &port.dirty {
                 mark(dirty, &chains, used, count)?;
             }

@@ -1,13 +1,12 @@
 //! Lanes at the driver's side of a ring: a source that transmits, a sink that receives.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
 use super::credit::Credit;
-use super::{BURST_MAX, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
-use super::{hand_over, hand_over_place};
-use crate::memory::Reach;
+use super::hand_over;
+use super::{BURST_MAX, BURSTS_A_STEP, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
+use crate::memory::{Near, Reach};
 use crate::ring::Buffer;
 use crate::ring::burst::{Done, DriverRing};
 use crate::traffic::frame::FRAME_BYTES_MIN;
@@ -33,6 +32,7 @@ impl Arena {
     }
 
     /// Guest address of one.
+    #[inline(always)]
     pub(super) fn at(&self, index: u32) -> u64 {
         self.base + u64::from(index) * u64::from(self.stride)
     }
@@ -72,6 +72,92 @@ impl<R: DriverRing> DriverPort<R> {
     }
 }
 
+/// Buffers that are free, first in, first out.
+#[derive(Debug)]
+struct Free {
+    ring: Box<[u32]>,
+    first: u32,
+    end: u32,
+}
+
+impl Free {
+    /// As many as there ever are.
+    fn all(count: u32) -> Self {
+        Self {
+            ring: (0..count.next_power_of_two()).collect(),
+            first: 0,
+            end: count,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.end.wrapping_sub(self.first) as usize
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first == self.end
+    }
+
+    #[inline(always)]
+    fn get(&self, at: usize) -> Option<u32> {
+        (at < self.len()).then(|| self.ring[(self.first as usize + at) & (self.ring.len() - 1)])
+    }
+
+    #[inline(always)]
+    fn push(&mut self, index: u32) {
+        let at = self.end as usize & (self.ring.len() - 1);
+        self.ring[at] = index;
+        self.end = self.end.wrapping_add(1);
+    }
+
+    fn take(&mut self, count: usize) {
+        self.first = self.first.wrapping_add(count as u32);
+    }
+}
+
+/// The frames of a burst, each made when it is asked for; it ends before one that has no room. Not a closure, which would not be
+/// made part of the loop over it.
+struct Made<'a> {
+    source: &'a mut Source,
+    scratch: &'a mut [u8],
+    stamp: u64,
+    arena: Arena,
+    near: Near<'a>,
+    free: &'a Free,
+    count: usize,
+    at: usize,
+}
+
+impl Iterator for Made<'_> {
+    type Item = (u32, Buffer);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == self.count {
+            return None;
+        }
+        // the line of the frame that is written a burst later: who has read it still has it
+        if let Some(later) = self.free.get(self.at + self.count)
+            && let Some(frame) = self
+                .near
+                .place(self.arena.at(later) + NET_HEADER_BYTES as u64, FRAME_BYTES_MIN as u32)
+        {
+            frame.prefetch_write();
+        }
+        let index = self.free.get(self.at)?;
+        let address = self.arena.at(index);
+        let bytes = (NET_HEADER_BYTES + self.source.next_len()) as u32;
+        if bytes > self.arena.stride {
+            return None;
+        }
+        let place = self.near.place(address, bytes)?;
+        self.source
+            .fill_place(place, NET_HEADER_BYTES, self.stamp, self.scratch);
+        self.at += 1;
+        Some((index, Buffer::readable(address, bytes)))
+    }
+}
+
 /// A source at the driver's side of a transmit ring.
 #[derive(Debug)]
 pub struct DriverSender<R> {
@@ -81,7 +167,7 @@ pub struct DriverSender<R> {
     pace: Pace,
     burst: usize,
     stamps: bool,
-    free: VecDeque<u32>,
+    free: Free,
     done: Vec<Done>,
     scratch: Scratch,
     returned: u64,
@@ -105,7 +191,7 @@ impl<R: DriverRing> DriverSender<R> {
             pace,
             burst: burst.clamp(1, BURST_MAX),
             stamps: false,
-            free: (0..count).collect(),
+            free: Free::all(count),
             done: vec![Done::default(); BURST_MAX],
             scratch: Scratch::new(),
             returned: 0,
@@ -157,23 +243,9 @@ impl<R: DriverRing> DriverSender<R> {
         self.free.len() < self.burst || self.pace.is_done(self.source.made())
     }
 
-    /// Asks for the line of the frame that is written a burst later: who has read it still has it.
-    #[inline]
-    fn ask_ahead(&self, count: usize) {
-        if let Some(index) = self.free.get(count)
-            && let Some(place) = self
-                .port
-                .reach
-                .place(self.port.arena.at(*index), self.port.arena.stride)
-            && let Some(frame) = place.part(NET_HEADER_BYTES, FRAME_BYTES_MIN.min(place.len() - NET_HEADER_BYTES))
-        {
-            frame.prefetch_write();
-        }
-    }
-
     fn reap(&mut self) -> Result<usize, Trouble> {
         let reaped = self.port.ring.reap(&mut self.done)?;
-        self.free.extend(self.done[..reaped].iter().map(|done| done.token));
+        self.done[..reaped].iter().for_each(|done| self.free.push(done.token));
         self.returned += reaped as u64;
         Ok(reaped)
     }
@@ -198,21 +270,32 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverSender<R> 
             return Ok(moved);
         }
         let stamp = if self.stamps { now.max(1) } else { 0 };
-        for _ in 0..count {
-            let Some(index) = self.free.pop_front() else { break };
-            self.ask_ahead(count);
-            let address = self.port.arena.at(index);
-            let seq = self.source.made();
-            let bytes = (NET_HEADER_BYTES + self.source.next_len()) as u32;
-            let place = self.port.reach.place(address, bytes);
-            let Some(place) = place.filter(|_| bytes <= self.port.arena.stride) else {
-                let room = self.port.arena.stride as usize;
-                let bytes = bytes as usize;
-                return Err(Trouble::NoRoom { seq, bytes, room });
-            };
-            let scratch = &mut self.scratch.0[..];
-            self.source.fill_place(place, NET_HEADER_BYTES, stamp, scratch);
-            self.port.ring.add(index, Buffer::readable(address, bytes))?;
+        let Self {
+            port,
+            source,
+            free,
+            scratch,
+            ..
+        } = self;
+        let mut made = Made {
+            source,
+            scratch: &mut scratch.0[..],
+            stamp,
+            arena: port.arena,
+            near: port.reach.near(),
+            free,
+            count,
+            at: 0,
+        };
+        port.ring.add_each(&mut made)?;
+        let added = made.at;
+        free.take(added);
+        if added < count {
+            return Err(Trouble::NoRoom {
+                seq: source.made(),
+                bytes: NET_HEADER_BYTES + source.next_len(),
+                room: port.arena.stride as usize,
+            });
         }
         self.port.publish()?;
         Ok(moved + count)
@@ -268,8 +351,10 @@ pub struct DriverReceiver<R> {
     burst: usize,
     stamps: bool,
     /// Buffers to be given to the ring, in order.
-    free: VecDeque<u32>,
-    done: Vec<Done>,
+    free: Free,
+    /// What is verified, and what comes meanwhile.
+    done: [Vec<Done>; 2],
+    has_caught_up: bool,
     scratch: Scratch,
     /// Bytes in the scratch and buffers still to come of a packet that takes several.
     part: (usize, u16),
@@ -288,8 +373,9 @@ impl<R: DriverRing> DriverReceiver<R> {
             sink,
             burst: burst.clamp(1, BURST_MAX),
             stamps: false,
-            free: (0..count).collect(),
-            done: vec![Done::default(); BURST_MAX],
+            free: Free::all(count),
+            done: std::array::from_fn(|_| vec![Done::default(); BURST_MAX]),
+            has_caught_up: false,
             scratch: Scratch::new(),
             part: (0, 0),
             credit: None,
@@ -317,33 +403,100 @@ impl<R: DriverRing> DriverReceiver<R> {
     }
 
     fn post(&mut self) -> Result<bool, Trouble> {
-        let mut posted = false;
-        while self.port.ring.free() > 0
-            && let Some(index) = self.free.pop_front()
-        {
-            let address = self.port.arena.at(index);
-            self.port
-                .ring
-                .add(index, Buffer::writable(address, self.port.arena.stride))?;
-            posted = true;
-        }
-        if posted || self.port.owes_kick {
+        let count = usize::from(self.port.ring.free()).min(self.free.len());
+        let (arena, free) = (self.port.arena, &self.free);
+        let buffer = |index| (index, Buffer::writable(arena.at(index), arena.stride));
+        let mut buffers = (0..count).filter_map(|at| free.get(at)).map(buffer);
+        self.port.ring.add_each(&mut buffers)?;
+        self.free.take(count);
+        if count > 0 || self.port.owes_kick {
             self.port.publish()?;
         }
-        Ok(posted)
+        Ok(count > 0)
     }
 
-    /// One buffer, which is a packet or a part of one.
+    /// Asks for the lines of frames that are verified later.
     #[inline]
+    fn ask_for(&self, coming: &[Done]) {
+        let mut near = self.port.reach.near();
+        for done in coming {
+            let frame = self.port.arena.at(done.token) + NET_HEADER_BYTES as u64;
+            let bytes = done
+                .len
+                .min(self.port.arena.stride)
+                .saturating_sub(NET_HEADER_BYTES as u32);
+            if let Some(frame) = near.place(frame, bytes) {
+                frame.prefetch_read();
+            }
+        }
+    }
+
+    /// Verifies what has been returned, burst by burst, the next of which is on its way meanwhile.
+    #[inline]
+    fn verify(&mut self, done: &mut [Vec<Done>; 2], now: u64) -> Result<usize, Trouble> {
+        let [done, coming] = done;
+        let bursts = if self.stamps { 1 } else { BURSTS_A_STEP };
+        let (mut count, mut moved) = (0, 0);
+        let mut wrong = None;
+        self.has_caught_up = false;
+        for burst in 0..=bursts {
+            let mut next = 0;
+            if burst < bursts && !self.has_caught_up && wrong.is_none() {
+                match self.port.ring.reap(&mut coming[..self.burst]) {
+                    Ok(reaped) => next = reaped,
+                    Err(error) => wrong = Some(error.into()),
+                }
+                self.has_caught_up = next < self.burst;
+            }
+            self.ask_for(&coming[..next]);
+            for done in &done[..count] {
+                if !self.arrived_whole(*done, now)
+                    && let (Err(trouble), None) = (self.arrived(*done, now), &wrong)
+                {
+                    wrong = Some(trouble);
+                }
+                self.free.push(done.token);
+            }
+            if count > 0 {
+                let alarm = self.sink.alarm().map(Trouble::Frame);
+                wrong = wrong.or(alarm);
+            }
+            if let Some((credit, stream)) = &self.credit {
+                credit.arrived(self.sink.next_of(*stream));
+            }
+            if count > 0 || self.port.owes_kick || !self.free.is_empty() {
+                self.post()?;
+            }
+            moved += count;
+            if next == 0 {
+                break;
+            }
+            std::mem::swap(done, coming);
+            count = next;
+        }
+        wrong.map_or(Ok(moved), Err)
+    }
+
+    /// Takes in a buffer that is a packet, which nearly all are; whether it is one.
+    #[inline(always)]
+    fn arrived_whole(&mut self, done: Done, now: u64) -> bool {
+        let length = done.len.min(self.port.arena.stride);
+        if self.part == (0, 0)
+            && let Some(packet) = self.port.reach.place(self.port.arena.at(done.token), length)
+            && matches!(packet.get_u16(NUM_BUFFERS_AT), Some(0 | 1))
+        {
+            self.sink
+                .take_place(packet, NET_HEADER_BYTES, now, &mut self.scratch.0[..]);
+            return true;
+        }
+        false
+    }
+
+    /// A buffer that is a part of a packet, or a packet in any case.
+    #[inline(never)]
     fn arrived(&mut self, done: Done, now: u64) -> Result<(), Trouble> {
         let (had, left) = self.part;
         let length = done.len.min(self.port.arena.stride) as usize;
-        if self.part == (0, 0)
-            && let Some(packet) = self.port.reach.place(self.port.arena.at(done.token), length as u32)
-            && matches!(packet.get_u16(NUM_BUFFERS_AT), Some(0 | 1))
-        {
-            return hand_over_place(&mut self.sink, packet, &mut self.scratch, now);
-        }
         let take = length.min(self.scratch.0.len() - had);
         let address = self.port.arena.at(done.token);
         if let Some(place) = self.port.reach.place(address, take as u32) {
@@ -360,7 +513,8 @@ impl<R: DriverRing> DriverReceiver<R> {
         }
         self.merged += u64::from(had > 0);
         self.part = (0, 0);
-        hand_over(&mut self.sink, &self.scratch.0[..bytes], now)
+        hand_over(&mut self.sink, &self.scratch.0[..bytes], now);
+        Ok(())
     }
 
     /// Buffers that a packet takes besides its first.
@@ -399,24 +553,13 @@ impl<R: DriverRing + std::fmt::Debug + Send + 'static> Lane for DriverReceiver<R
     #[inline]
     fn step(&mut self, now: u64) -> Result<usize, Trouble> {
         let mut done = std::mem::take(&mut self.done);
-        let reaped = self.port.ring.reap(&mut done[..self.burst]);
-        let now = if self.stamps { now } else { 0 };
-        let mut wrong = None;
-        for done in &done[..*reaped.as_ref().unwrap_or(&0)] {
-            if let (Err(trouble), None) = (self.arrived(*done, now), &wrong) {
-                wrong = Some(trouble);
-            }
-            self.free.push_back(done.token);
-        }
+        let moved = self.verify(&mut done, if self.stamps { now } else { 0 });
         self.done = done;
-        let reaped = reaped?;
-        if let Some((credit, stream)) = &self.credit {
-            credit.arrived(self.sink.next_of(*stream));
-        }
-        if reaped > 0 || self.port.owes_kick || !self.free.is_empty() {
-            self.post()?;
-        }
-        wrong.map_or(Ok(reaped), Err)
+        moved
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.has_caught_up && !self.stamps
     }
 
     fn refuse_signals(&mut self) {

@@ -29,7 +29,6 @@ use super::sink::{Finding, Sink};
 use crate::memory::MemoryError;
 use crate::ring::RingError;
 use crate::sys::fd::{FdType, fd_type, is_nonblocking, signal_event, signal_event_now};
-use crate::sys::shared::Place;
 
 /// Bytes of virtio_net_hdr with VERSION_1 or MRG_RXBUF.
 pub const NET_HEADER_BYTES: usize = 12;
@@ -37,8 +36,10 @@ pub const NET_HEADER_BYTES: usize = 12;
 const NUM_BUFFERS_AT: usize = 10;
 /// Bytes of the longest packet in a ring.
 const PACKET_BYTES_MAX: usize = NET_HEADER_BYTES + FRAME_BYTES_MAX;
-/// Frames moved in one step, at most.
+/// Frames moved in one burst, at most.
 pub const BURST_MAX: usize = 256;
+/// Bursts that a sink takes in one step, at most: the cache lines of one are on their way while the one before is verified.
+const BURSTS_A_STEP: usize = 8;
 
 /// Why a lane cannot go on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -79,6 +80,12 @@ pub enum Trouble {
 pub trait Lane: fmt::Debug + Send {
     /// Does what can be done now; gives the number of buffers that moved. `now` is nanoseconds of the pump's clock.
     fn step(&mut self, now: u64) -> Result<usize, Trouble>;
+
+    /// Its last step took all frames that there were, and nobody waits for the next: to look again at once would take away the
+    /// cache lines that the other side is writing.
+    fn has_caught_up(&self) -> bool {
+        false
+    }
 
     /// Tells the other sides of its rings that it polls.
     fn refuse_signals(&mut self);
@@ -208,30 +215,12 @@ impl Scratch {
 }
 
 /// Shows a packet to a sink that does not count as arrived: its ring is disabled.
-fn discard(sink: &mut Sink, packet: &[u8]) -> Result<(), Trouble> {
+fn discard(sink: &mut Sink, packet: &[u8]) {
     sink.discard(packet.get(NET_HEADER_BYTES..).unwrap_or_default());
-    match sink.alarm() {
-        None => Ok(()),
-        Some(finding) => Err(Trouble::Frame(finding)),
-    }
 }
 
-/// Hands a packet to a sink; what comes back is the first thing that is wrong with it, unless the sink forgives it.
+/// Hands a packet to a sink, whose alarm tells of what is wrong and not forgiven.
 #[inline]
-fn hand_over(sink: &mut Sink, packet: &[u8], now: u64) -> Result<(), Trouble> {
+fn hand_over(sink: &mut Sink, packet: &[u8], now: u64) {
     sink.take(packet.get(NET_HEADER_BYTES..).unwrap_or_default(), now);
-    match sink.alarm() {
-        None => Ok(()),
-        Some(finding) => Err(Trouble::Frame(finding)),
-    }
-}
-
-/// The same for a packet in one buffer, where it is.
-#[inline]
-fn hand_over_place(sink: &mut Sink, packet: Place<'_>, scratch: &mut Scratch, now: u64) -> Result<(), Trouble> {
-    sink.take_place(packet, NET_HEADER_BYTES, now, &mut scratch.0[..]);
-    match sink.alarm() {
-        None => Ok(()),
-        Some(finding) => Err(Trouble::Frame(finding)),
-    }
 }

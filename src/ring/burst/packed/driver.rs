@@ -328,14 +328,18 @@ impl DriverRing for PackedDriver {
         self.out() as u16
     }
 
+    #[expect(
+        clippy::while_let_on_iterator,
+        reason = "what stands between is not always made part of the loop"
+    )]
     #[inline(always)]
-    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+    fn add_each(&mut self, chains: &mut impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
         let size = self.parts.layout.size;
         let (mut avail, mut order, mut free) = (self.avail, self.next_order, self.free);
         let mut first = self.first;
         let mut result = Ok(());
         let (descriptors, slots, ids) = (self.parts.descriptors(), &mut self.slots[..], &self.ids[..]);
-        for (token, buffer) in chains {
+        while let Some((token, buffer)) = chains.next() {
             if free == 0 {
                 result = Err(RingError::NoDescriptors { wanted: 1, free: 0 });
                 break;

@@ -286,9 +286,13 @@ impl DriverRing for SplitDriver {
         self.out() as u16
     }
 
+    #[expect(
+        clippy::while_let_on_iterator,
+        reason = "what stands between is not always made part of the loop"
+    )]
     #[inline(always)]
-    fn add_each(&mut self, chains: impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
-        for (token, buffer) in chains {
+    fn add_each(&mut self, chains: &mut impl Iterator<Item = (u32, Buffer)>) -> Result<(), RingError> {
+        while let Some((token, buffer)) = chains.next() {
             if self.free_count == 0 {
                 return Err(RingError::NoDescriptors { wanted: 1, free: 0 });
             }
