@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::engine::record::RecordError;
+use crate::explore::ExploreError;
 use crate::judge::verdict::FailKind;
 use crate::report::ReportError;
 use crate::suite::environment::EnvironmentError;
@@ -101,6 +102,13 @@ impl Exit {
                 RecordError::Missing(_) => Exit::NothingRan,
                 RecordError::Peer(_) | RecordError::Listen { .. } => Exit::NotStarted,
                 RecordError::Write { .. } | RecordError::Harness(_) => Exit::HarnessFault,
+            };
+        }
+        if let Some(error) = error.downcast_ref::<ExploreError>() {
+            return match error {
+                ExploreError::Schedule { .. } => Exit::Usage,
+                ExploreError::Scenario(_) => Exit::Invalid,
+                ExploreError::Harness(_) => Exit::HarnessFault,
             };
         }
         if error.is::<TraceError>() {

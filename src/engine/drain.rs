@@ -11,7 +11,7 @@ impl Run<'_> {
     /// Waits until no program owes an answer, or the scenario's limit is reached. What is missing then is for the checks to
     /// say. What somebody keeps back on purpose is not waited for.
     pub(super) fn await_answers(&mut self) -> Result<()> {
-        while self.owes_answers() && !self.is_past(self.deadline) {
+        while self.owes_answers() && !self.has_run_out(self.deadline) {
             self.wait_for_events()?;
             self.relay();
             self.check_always()?;

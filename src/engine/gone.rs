@@ -30,12 +30,12 @@ impl Run<'_> {
             let Some(child) = &self.peers[peer.0].child else {
                 return Ok(None);
             };
-            if child.exit().is_some() || self.is_past(deadline) {
+            if child.exit().is_some() || self.has_run_out(deadline) {
                 return Ok(child.exit());
             }
             let interrupt = signal::interrupt_fd().filter(|_| self.heeds_signals);
             let fds = child.watch().chain(interrupt);
-            wait_to_read(fds, Some(self.clock.until(deadline)))
+            wait_to_read(fds, Some(self.clock.until(self.extended(deadline))))
                 .map_err(|e| Stop::harness(format!("poll: {e}"), Span::default()))?;
             if self.heeds_signals && signal::interrupted() {
                 return Err(interrupted());

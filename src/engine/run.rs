@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Environment;
 use super::control::{Control, HoldState};
@@ -27,14 +28,18 @@ use crate::peer::sim::pci::PciServer;
 use crate::scenario::span::Span;
 use crate::scenario::traces::replays;
 use crate::scenario::{Bindings, Diagnostic, Plan};
+use crate::sys::child::Child;
 use crate::sys::clock::{Clock, Moment};
 use crate::sys::poll::{Interest, wait};
 use crate::sys::signal;
+use crate::sys::starved::Starved;
 use crate::trace::{EventKind, LinkId, PeerId, Seq, Timeline};
 use crate::wire::{Channel, DeviceKind, Dialect, Party, ProtocolFeature, pci};
 
 /// Limit of a scenario that says nothing else.
 const TIMEOUT_DEFAULT_MS: u64 = 10_000;
+/// How many times its limit, or the usual one if that is less, limits of a scenario may be put off because others had the processors.
+const STARVED_TIMES_MAX: u64 = 5;
 /// How often a socket path is tried while its process comes up. The kernel has no way to wait for a listener.
 pub(super) const DIAL_INTERVAL_MS: u64 = 2;
 /// How often it is looked whether a peer has read a piece of a message that the next piece must not run together with.
@@ -82,6 +87,10 @@ pub(super) struct Run<'a> {
     pub(super) claimed: BTreeSet<Seq>,
     pub(super) timers: Vec<(Moment, PeerId, u64)>,
     pub(super) deadline: Moment,
+    /// What the limit of the scenario and of its steps does not count.
+    starved: Starved,
+    /// Most that is not counted.
+    starved_max_ns: u64,
     pub(super) directory: PathBuf,
     /// Requests that `await` will ask for: name, peer, what it is.
     pub(super) submitted: Vec<(String, super::steps::Submitted)>,
@@ -158,6 +167,8 @@ impl<'a> Run<'a> {
             claimed: BTreeSet::new(),
             timers: Vec::new(),
             deadline: clock.now().plus_ms(timeout_ms),
+            starved: Starved::begin(),
+            starved_max_ns: timeout_ms.min(TIMEOUT_DEFAULT_MS) * STARVED_TIMES_MAX * 1_000_000,
             directory: directory.to_owned(),
             submitted: Vec::new(),
             threads: Vec::new(),
@@ -448,9 +459,31 @@ impl<'a> Run<'a> {
         seq
     }
 
+    /// Whether this moment has come.
+    pub(super) fn is_past(&self, moment: Moment) -> bool {
+        self.clock.now() >= moment
+    }
+
     /// Time is up: what was waited for.
-    pub(super) fn is_past(&self, deadline: Moment) -> bool {
-        self.clock.now() >= deadline
+    pub(super) fn has_run_out(&self, deadline: Moment) -> bool {
+        self.is_past(self.extended(deadline))
+    }
+
+    /// When a limit is reached: later, if this run or its processes were kept from a processor meanwhile.
+    pub(super) fn extended(&self, deadline: Moment) -> Moment {
+        if !self.is_past(deadline) {
+            return deadline;
+        }
+        let children = self.peers.iter().filter_map(|peer| peer.child.as_ref());
+        let lost = self.starved.ns(children.map(Child::pid)).min(self.starved_max_ns);
+        Moment {
+            ns: deadline.ns.saturating_add(lost),
+        }
+    }
+
+    /// For those who wait for the engine and let it judge: longer than it ever waits.
+    pub(super) fn patience(&self, deadline: Moment) -> Duration {
+        self.clock.until(deadline) + Duration::from_nanos(self.starved_max_ns)
     }
 }
 

@@ -140,9 +140,9 @@ impl Run<'_> {
     }
 
     fn start_qemu(&mut self, peer: PeerId, span: Span) -> Result<()> {
+        let remaining = self.patience(self.deadline);
         let state = &mut self.peers[peer.0];
         let directory = self.directory.join(format!("q{}", peer.0));
-        let remaining = self.clock.until(self.deadline);
         let config = qemu_config(state, &directory).map_err(|e| cannot_start(state, span, &e))?;
         let failed = |state: &PeerState, e: &dyn std::fmt::Display| cannot_start(state, span, &e.to_string());
         std::fs::create_dir_all(&directory).map_err(|e| failed(state, &e))?;

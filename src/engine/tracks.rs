@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         self.check_link(at, step.span, &waiting)?;
         let deadline = self.tracks[at].deadline;
         // in a steered run nothing waits in vain before nothing can happen any more
-        if self.steering.is_none() && self.is_past(deadline) && self.is_to_blame(at, &waiting) {
+        if self.steering.is_none() && self.has_run_out(deadline) && self.is_to_blame(at, &waiting) {
             return Err(self.timed_out(at, step, &waiting));
         }
         self.tracks[at].waiting = Some(waiting);
@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
         if signal::interrupted() {
             return Err(super::gone::interrupted());
         }
-        if !self.is_past(self.deadline) {
+        if !self.has_run_out(self.deadline) {
             return Ok(());
         }
         let step = self.tracks.iter().rev().find_map(Track::latest);
@@ -254,7 +254,7 @@ impl<'a> Run<'a> {
     /// When the first of the present steps gives up.
     pub(super) fn next_deadline(&self) -> Moment {
         let steps = self.tracks.iter().filter(|t| t.waiting.is_some()).map(|t| t.deadline);
-        steps.min().unwrap_or(self.deadline).min(self.deadline)
+        self.extended(steps.min().unwrap_or(self.deadline).min(self.deadline))
     }
 }
 

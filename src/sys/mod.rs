@@ -16,6 +16,7 @@ pub mod shared;
 pub(crate) mod sigbus;
 pub mod signal;
 pub mod socket;
+pub mod starved;
 pub mod steer;
 pub mod text_file;
 pub mod threads;

@@ -38,3 +38,23 @@ fn what_fails_on_every_schedule_is_found() {
         .code(1)
         .out("another number of times");
 }
+
+/// Broken: a token that was mistyped is said to be a fault of the harness.
+#[test]
+fn a_schedule_that_is_none_is_wrong_use() {
+    const MODELLED: &str = "\
+peers:
+  front: {frontend: simulated, dialect: vhost-pci, retry: {strategy: A4, program: P1}}
+  back: {backend: simulated, dialect: vhost-pci, retry: {strategy: A4, program: P1}}
+steps:
+  - connect: {from: front, to: back}
+  - schedule: {choices: [front start]}
+";
+    let place = Place::with(&[("request", REQUEST), ("model", MODELLED)]);
+    for id in ["request", "model"] {
+        place
+            .vuh(&["explore", id, "--schedule", "zz"])
+            .code(2)
+            .err("the schedule `zz` is not ");
+    }
+}

@@ -257,7 +257,7 @@ impl Run<'_> {
                 Err(error) => Err(self.qemu_failed(delivery.to, &error, span)),
             };
         }
-        let within = self.clock.until(self.deadline);
+        let within = self.patience(self.deadline);
         delivery.receiving = Some(self.qemu_command(delivery.to, Command::NetReceive { ring, within }, span)?);
         Ok(None)
     }
@@ -314,7 +314,7 @@ impl Run<'_> {
         let action = step.action.value;
         let kick = step.kick.as_ref().is_none_or(|k| k.value);
         let data = || vec![fill.unwrap_or(0); bytes as usize];
-        let within = self.clock.until(self.tracks_deadline(step.within.as_ref()));
+        let within = self.patience(self.tracks_deadline(step.within.as_ref()));
         let id = if self.peers[peer.0].spec.is_qemu() {
             let request = match action {
                 BlkAction::Read => BlkRequest::Read {

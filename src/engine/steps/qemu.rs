@@ -42,7 +42,7 @@ impl Run<'_> {
             }
             DriverAction::UsePairs => Command::NetSetPairs {
                 pairs: step.pairs.as_ref().map_or(Ok(1), |p| self.ring(p))?,
-                within: self.clock.until(self.deadline),
+                within: self.patience(self.deadline),
             },
             action @ (DriverAction::Plug | DriverAction::Unplug) => {
                 let unplug = action == DriverAction::Unplug;

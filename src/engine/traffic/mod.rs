@@ -33,7 +33,7 @@ const LAST_FRAMES_MS: u64 = 1;
 /// How long a real back-end may keep the last frames to itself before one more is sent, behind which they cannot come any more.
 const LAST_FRAMES_MAX_MS: u64 = 1_000;
 
-/// How long it is waited for what is under way when a frame was wrong.
+/// How long it is waited for what is under way when a frame was wrong, where nothing tells that it has all come.
 const REST_MAX_MS: u64 = 500;
 
 /// Tells deliveries of a run apart.
@@ -306,16 +306,17 @@ impl Run<'_> {
     fn take_in_rest(&mut self, at: usize) -> Result<()> {
         let now = self.clock.now();
         let delivery = &mut self.traffic.deliveries[at];
-        let Some((trouble, until)) = &delivery.wrong else {
+        let Some((trouble, until)) = delivery.wrong.clone() else {
             return Ok(());
         };
         let is_all = delivery
             .groups
             .iter()
             .fold(true, |all, group| group.take_in_rest(now) & all);
-        if !is_all && now < *until {
+        if !is_all && !self.has_run_out(until) {
             return Ok(());
         }
+        let delivery = &self.traffic.deliveries[at];
         let faults: Vec<String> = delivery
             .groups
             .iter()
