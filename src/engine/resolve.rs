@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::pci::{self, Pci};
 use super::{Environment, Obstacle};
 use crate::judge::value::FeatureSpace;
-use crate::peer::catalogue::{Driver, Entry, FdRole, Role};
+use crate::peer::catalogue::{Driver, Entry, FdRole, GuestImage, Role};
 use crate::peer::sim::answer::{Answer as SimAnswer, HeaderPatch};
 use crate::peer::sim::back::inflight::Fault;
 use crate::peer::sim::front::Serving;
@@ -100,6 +100,8 @@ pub(super) struct Peer {
     pub(super) plugged: bool,
     pub(super) mtu: Option<u64>,
     pub(super) args: Vec<String>,
+    /// The Linux that runs on it, whose drivers are the front-end's.
+    pub(super) guest: Option<GuestImage>,
     pub(super) exit: Option<crate::scenario::model::ExitRule>,
     /// What it is in vhost-pci.
     pub(super) pci: Pci,
@@ -110,8 +112,19 @@ impl Peer {
         matches!(self.player, Player::Simulated)
     }
 
+    /// Whoever plays the driver.
     pub(super) fn is_qemu(&self) -> bool {
+        matches!(&self.player, Player::Program(entry) if entry.driver != Driver::None)
+    }
+
+    /// QEMU whose driver the harness plays.
+    pub(super) fn has_qtest(&self) -> bool {
         matches!(&self.player, Player::Program(entry) if entry.driver == Driver::Qtest)
+    }
+
+    /// QEMU whose driver is a guest's.
+    pub(super) fn has_guest(&self) -> bool {
+        self.guest.is_some()
     }
 
     pub(super) fn is_process(&self) -> bool {
@@ -145,6 +158,12 @@ enum Need {
     Simulated,
     /// It is QEMU.
     Qemu,
+    /// It is QEMU, and the harness plays the driver.
+    Qtest,
+    /// It is a Linux guest.
+    Guest,
+    /// It has a driver that does what a step says.
+    Driver,
     /// Data can be sent through it.
     Driven,
     /// It is a process.
@@ -253,8 +272,14 @@ fn unmet(peer: &Peer, need: Need, span: Span) -> Option<String> {
     let (met, what) = match need {
         Need::Simulated => (peer.is_simulated(), "is played by the scenario"),
         Need::Qemu => (peer.is_qemu(), "has to be QEMU"),
-        Need::Driven => (
+        Need::Qtest => (peer.has_qtest(), "has to be QEMU without a guest"),
+        Need::Guest => (peer.has_guest(), "has to be a Linux guest"),
+        Need::Driver => (
             peer.is_simulated() || peer.is_qemu(),
+            "has a driver that does what the scenario says",
+        ),
+        Need::Driven => (
+            peer.is_simulated() || peer.has_qtest(),
             "sends data that the scenario makes",
         ),
         Need::Process => (peer.is_process(), "has to be a process"),
@@ -314,7 +339,7 @@ fn needs(plan: &Plan) -> Vec<(String, Need, Span)> {
 fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
     let mut need = |peer: &At<String>, need: Need| needs.push((peer.value.clone(), need, peer.span));
     match &step.value {
-        Step::Setup(s) => need(&s.peer, Need::Driven),
+        Step::Setup(s) => need(&s.peer, Need::Driver),
         Step::Send(s) => need(&s.from, Need::Simulated),
         Step::Replay(s) => need(&s.peer, Need::Simulated),
         Step::Raw(s) => need(&s.from, Need::Simulated),
@@ -328,7 +353,7 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
             need(&s.from, Need::Driven);
             need(&s.to, Need::Driven);
         }
-        Step::Blk(s) => need(&s.peer, Need::Driven),
+        Step::Blk(s) => need(&s.peer, Need::Driver),
         Step::Echo(s) => need(&s.peer, Need::Simulated),
         Step::Image(s) => need(&s.peer, Need::Image),
         Step::Inflight(s) => need(&s.peer, Need::Simulated),
@@ -339,9 +364,10 @@ fn step_needs(step: &At<Step>, needs: &mut Vec<(String, Need, Span)>) {
         Step::Answered(peer) => need(peer, Need::Simulated),
         Step::AskDuring(s) => need(&s.peer, Need::Simulated),
         Step::Shared(s) => need(&s.peer, Need::Simulated),
-        Step::Driver(s) => need(&s.peer, Need::Qemu),
+        Step::Driver(s) => need(&s.peer, Need::Qtest),
+        Step::Guest(s) => need(&s.peer, Need::Guest),
         Step::Qmp(s) => need(&s.peer, Need::Qemu),
-        Step::Qtest(s) => need(&s.peer, Need::Qemu),
+        Step::Qtest(s) => need(&s.peer, Need::Qtest),
         Step::Kill(s) => need(&s.peer, Need::Process),
         Step::HoldThread(s) => need(&s.peer, Need::Process),
         Step::UntilIdle(peer) => need(peer, Need::Process),
@@ -412,13 +438,16 @@ fn evaluate(
         if device == "net" || dialect.is_pci() { 2 } else { 1 },
         "rings",
     )?;
+    let player = player(&label, party, span, environment)?;
+    let has_guest = matches!(&player, Player::Program(entry) if entry.driver == Driver::Linux);
     Ok(Peer {
         name: name.value.clone(),
         pci: pci::evaluate(decl.pci.as_ref(), party, &label, dialect, queues)?,
         span: name.span,
         party,
         dialect,
-        player: player(&label, party, span, environment)?,
+        player,
+        guest: has_guest.then(|| environment.catalogue.guest()),
         label,
         kind,
         queues,

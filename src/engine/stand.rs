@@ -147,7 +147,8 @@ impl Run<'_> {
         let failed = |state: &PeerState, e: &dyn std::fmt::Display| cannot_start(state, span, &e.to_string());
         std::fs::create_dir_all(&directory).map_err(|e| failed(state, &e))?;
         let command = QemuCommand::new(&config).map_err(|e| failed(state, &e))?;
-        command.firmware.write().map_err(|e| failed(state, &e))?;
+        let firmware = command.firmware.as_ref().map_or(Ok(()), |firmware| firmware.write());
+        firmware.map_err(|e| failed(state, &e))?;
         let handle = QemuHandle::listen(&command.sockets, remaining).map_err(|e| failed(state, &e))?;
         state.attach = match &config.vhost_socket {
             ChardevEnd::Listen { path } => Attach::Dialling(path.clone()),
@@ -338,6 +339,7 @@ fn qemu_config(state: &PeerState, directory: &std::path::Path) -> std::result::R
     };
     let mut config = QemuConfig::new(directory, device, end);
     config.memory_mib = spec.qemu_memory_mib;
+    config.guest.clone_from(&spec.guest);
     config.attach = if spec.plugged {
         QemuAttach::AtStart
     } else {

@@ -10,6 +10,7 @@ use super::run::Run;
 use crate::judge::monitor::{Arrival, Monitor, Profile, Script, Violation};
 use crate::judge::oracle::{Alarm, Mark, Oracle, Seen, Terms};
 use crate::link::Parcel;
+use crate::peer::catalogue::Driver;
 use crate::scenario::span::At;
 use crate::scenario::{Diagnostic, Plan};
 use crate::spec::requirement;
@@ -22,6 +23,8 @@ const CUT_SHORT: &str = "cut-short";
 
 /// The name of the reference peers in the catalogue.
 const REFERENCE: &str = "reference";
+/// And of QEMU.
+const QEMU: &str = "qemu";
 /// Findings in the rings of a recording that are told.
 const TOLD_MAX: usize = 4096;
 /// Those of which there is a line in the end.
@@ -338,7 +341,7 @@ impl Run<'_> {
         let terms = Terms {
             profile,
             // these two drivers are the harness's own
-            is_paced: !crowded && (front.is_simulated() || front.is_qemu() || is_paced(front)),
+            is_paced: !crowded && (front.is_simulated() || front.has_qtest() || is_paced(front)),
             driver_is_ours: !crowded && front.is_simulated(),
             // virtio-queue, behind the reference peers, does as the simulated devices do
             device_is_plain: !crowded && back.is_simulated() || program(back) == Some(REFERENCE),
@@ -434,6 +437,8 @@ fn is_paced(peer: &Peer) -> bool {
 /// The program behind a peer, as far as it is known.
 fn program(peer: &Peer) -> Option<&str> {
     match &peer.player {
+        // whoever drives it, it is QEMU that speaks
+        Player::Program(entry) if entry.driver != Driver::None => Some(QEMU),
         Player::Program(entry) => Some(&entry.peer),
         Player::Command(words) => words.first().map(String::as_str),
         Player::Simulated | Player::Listen(_) | Player::Connect(_) => None,

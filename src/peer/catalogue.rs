@@ -13,6 +13,7 @@ use crate::wire::Party;
 /// Files that the binary carries, so that it works away from its repository.
 const BUILT_IN: &[(&str, &str)] = &[
     ("qemu.yaml", include_str!("../../harness/peers/qemu.yaml")),
+    ("linux-guest.yaml", include_str!("../../harness/peers/linux-guest.yaml")),
     (
         "qemu-storage-daemon.yaml",
         include_str!("../../harness/peers/qemu-storage-daemon.yaml"),
@@ -52,6 +53,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 /// The environment variable that says where the known-bad back-ends are.
 pub const KNOWN_BAD_VARIABLE: &str = "VUH_KNOWN_BAD";
+/// The environment variable that says where kernel and initial file system of the Linux guest are.
+pub const GUEST_VARIABLE: &str = "VUH_GUEST";
 
 /// Files read from a directory of the user's, at most.
 const FILES_MAX: usize = 256;
@@ -149,6 +152,39 @@ pub enum Driver {
     None,
     /// The harness is the guest driver, over qtest, and speaks QMP.
     Qtest,
+    /// The drivers of a Linux guest in QEMU, which is told over a serial line what to do; the harness speaks QMP.
+    Linux,
+}
+
+/// The files of a Linux guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestImage {
+    /// Its kernel.
+    pub kernel: PathBuf,
+    /// Its initial file system, which is all that it has.
+    pub initrd: PathBuf,
+    /// What says which kernel it is.
+    version: PathBuf,
+}
+
+impl GuestImage {
+    /// As `harness/guest/build` leaves them.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            kernel: folder.join("vmlinuz"),
+            initrd: folder.join("initrd"),
+            version: folder.join("version"),
+        }
+    }
+
+    /// Which kernel it is, if there is one.
+    fn kernel_version(&self) -> Option<String> {
+        let is_built = [&self.kernel, &self.initrd].iter().all(|file| file.is_file());
+        is_built.then(|| {
+            let version = read_text(&self.version, FILE_BYTES_MAX).unwrap_or_default();
+            version.lines().next().unwrap_or("a kernel").to_owned()
+        })
+    }
 }
 
 /// The kind of socket behind `{fd}`.
@@ -241,18 +277,23 @@ impl Catalogue {
         }
     }
 
-    /// `target/known-bad/` of the clone that this binary was built in, unless the environment says otherwise. Tests and
-    /// benches are built one folder further down than `vuh`.
+    /// The folder that `harness/known-bad/build` fills.
     fn known_bad(&self) -> PathBuf {
-        if let Some(folder) = std::env::var_os(KNOWN_BAD_VARIABLE).filter(|folder| !folder.is_empty()) {
+        self.built("known-bad", KNOWN_BAD_VARIABLE)
+    }
+
+    /// What the Linux guest is made of.
+    pub fn guest(&self) -> GuestImage {
+        GuestImage::in_folder(&self.built("guest", GUEST_VARIABLE))
+    }
+
+    /// `target/NAME/` of the clone that this binary was built in, unless the environment says otherwise. Tests and
+    /// benches are built one folder further down than `vuh`.
+    fn built(&self, name: &str, variable: &str) -> PathBuf {
+        if let Some(folder) = std::env::var_os(variable).filter(|folder| !folder.is_empty()) {
             return PathBuf::from(folder);
         }
-        let above = self
-            .vuh
-            .ancestors()
-            .skip(2)
-            .take(2)
-            .map(|folder| folder.join("known-bad"));
+        let above = self.vuh.ancestors().skip(2).take(2).map(|folder| folder.join(name));
         let mut above = above.peekable();
         let first = above.peek().cloned().unwrap_or_default();
         above.find(|folder| folder.is_dir()).unwrap_or(first)
@@ -268,11 +309,23 @@ impl Catalogue {
                 Err(format!("the vuh binary is not at {}", program.display()))
             };
         }
-        let mut probed = self.probed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        probed
-            .entry((entry.program.clone(), entry.probe.clone(), entry.needs.clone()))
-            .or_insert_with(|| probe(&program, entry))
-            .clone()
+        let found = {
+            let mut probed = self.probed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            probed
+                .entry((entry.program.clone(), entry.probe.clone(), entry.needs.clone()))
+                .or_insert_with(|| probe(&program, entry))
+                .clone()?
+        };
+        if entry.driver != Driver::Linux {
+            return Ok(found);
+        }
+        match self.guest().kernel_version() {
+            Some(kernel) => Ok(format!("{found}, {kernel}")),
+            None => {
+                let needs = entry.needs.as_deref().unwrap_or_default();
+                Err(format!("there is no kernel for a Linux guest ({needs})"))
+            }
+        }
     }
 }
 
@@ -444,6 +497,30 @@ mod tests {
         std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero.yaml")).unwrap();
         let error = Catalogue::load(Some(folder.path()), "vuh".into()).unwrap_err();
         assert!(error.to_string().ends_with("it is no regular file"), "{error}");
+    }
+
+    /// Broken: a Linux guest counts as there without its kernel, and each of its scenarios fails.
+    #[test]
+    fn a_guest_is_there_with_its_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        // a binary stands in a folder of `target`, and what was built beside that folder
+        let target = folder.path().join("target");
+        let image = GuestImage::in_folder(&target.join("guest"));
+        assert_eq!(image.kernel_version(), None);
+        std::fs::create_dir_all(target.join("guest")).unwrap();
+        std::fs::write(target.join("guest/vmlinuz"), "").unwrap();
+        assert_eq!(image.kernel_version(), None);
+        std::fs::write(target.join("guest/initrd"), "").unwrap();
+        assert_eq!(image.kernel_version(), Some("a kernel".to_owned()));
+        std::fs::write(target.join("guest/version"), "linux 6\n").unwrap();
+        assert_eq!(image.kernel_version(), Some("linux 6".to_owned()));
+        if std::env::var_os(GUEST_VARIABLE).is_none() {
+            // tests are one folder further down
+            for binary in ["debug/vuh", "debug/deps/scenarios"] {
+                let catalogue = Catalogue::load(None, target.join(binary)).unwrap();
+                assert_eq!(catalogue.guest(), image, "{binary}");
+            }
+        }
     }
 
     /// Broken: two entries that ask one program different things get one answer.

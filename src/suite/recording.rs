@@ -59,7 +59,12 @@ pub fn started(wanted: &Started, device: &str, catalogue: &Catalogue) -> Result<
         load,
     } = wanted;
     let entry = catalogue.find(frontend, Role::Frontend);
-    let driven = frontend == SIMULATED || entry.is_some_and(|e| e.driver == Driver::Qtest);
+    let driven = match entry.map_or(Driver::None, |e| e.driver) {
+        Driver::Qtest => true,
+        // it has no frames of its own
+        Driver::Linux => !matches!(load, Load::Packets(_)),
+        Driver::None => frontend == SIMULATED,
+    };
     let rings = queues.map(|n| if device == "net" { n * 2 } else { n });
     let mut steps = String::new();
     if driven {
@@ -122,6 +127,8 @@ mod tests {
             ("qemu", "blk", Load::Blk(5), true),
             ("qemu", "net", Load::Packets(7), true),
             ("qemu", "net", Load::None, false),
+            ("linux-guest", "blk", Load::Blk(5), true),
+            ("linux-guest", "net", Load::Packets(7), false),
             ("reference", "generic", Load::None, false),
             ("./my 'front' \"{socket}\" \\", "blk", Load::Blk(1), false),
         ] {
@@ -133,9 +140,10 @@ mod tests {
             };
             let (plan, drives) = started(&wanted, device, &catalogue).unwrap();
             assert_eq!(drives, driven, "{frontend}");
+            let sets_up = frontend == "qemu" || frontend == "linux-guest" && driven;
             assert_eq!(
                 plan.scenario.steps.len(),
-                1 + usize::from(frontend == "qemu") + usize::from(driven)
+                1 + usize::from(sets_up) + usize::from(driven)
             );
         }
         let wanted = Sockets {

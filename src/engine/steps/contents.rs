@@ -37,7 +37,7 @@ impl Run<'_> {
         let address = eval_num(&step.address, &self.bindings)?;
         let bytes = step.bytes.value.0.clone();
         self.note_write(peer, address, bytes.len());
-        if self.peers[peer.0].spec.is_qemu() {
+        if self.peers[peer.0].spec.has_qtest() {
             return self.submit_qemu(peer, Command::WriteMemory { gpa: address, bytes }, span);
         }
         let written = match &mut self.peers[peer.0].sim {

@@ -163,7 +163,7 @@ impl Run<'_> {
     /// before they come back.
     fn frames_in_flight(&self, from: PeerId) -> u64 {
         let spec = &self.peers[from.0].spec;
-        match spec.is_qemu() {
+        match spec.has_qtest() {
             true => (u64::from(spec.ring_size) / 4).clamp(1, FRAMES_IN_FLIGHT),
             false => FRAMES_IN_FLIGHT,
         }
@@ -179,7 +179,7 @@ impl Run<'_> {
             let posted = front.post_receive(delivery.pair, RECEIVE_BUFFERS);
             return posted.map_err(|e| Stop::wrong(Diagnostic::error(e.to_string()).at(span)));
         }
-        if receiver.spec.is_qemu() {
+        if receiver.spec.has_qtest() {
             let command = Command::NetPost {
                 ring: delivery.pair * 2,
                 buffers: RECEIVE_BUFFERS,

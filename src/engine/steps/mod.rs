@@ -5,6 +5,7 @@ mod contents;
 mod control;
 mod data;
 mod expect;
+mod guest;
 mod inflight;
 mod messages;
 mod migration;
@@ -188,6 +189,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Driver(_) => "driver",
         Step::Qmp(_) => "qmp",
         Step::Qtest(_) => "qtest",
+        Step::Guest(_) => "guest",
         Step::Pci(_) => "pci",
     }
 }
@@ -214,6 +216,7 @@ impl<'a> Run<'a> {
             Step::Driver(s) => s.within.as_ref(),
             Step::Qmp(s) => s.within.as_ref(),
             Step::Qtest(s) => s.within.as_ref(),
+            Step::Guest(s) => s.within.as_ref(),
             _ => None,
         };
         own.map_or(self.deadline, |d| self.clock.now().plus_ms(d.ms).min(self.deadline))
@@ -367,6 +370,7 @@ impl<'a> Run<'a> {
             Step::Driver(driver) => return self.begin_driver(driver, span),
             Step::Qmp(qmp) => return self.begin_qmp(qmp),
             Step::Qtest(qtest) => return self.begin_qtest(qtest),
+            Step::Guest(guest) => return self.begin_guest(guest),
             Step::Pci(pci) => self.pci_step(pci, span)?,
             // frames of the track, not steps that wait
             Step::Repeat(_) | Step::Sanity(_) | Step::Use(_) => {}

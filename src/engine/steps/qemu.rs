@@ -11,6 +11,8 @@ use crate::scenario::span::{At, Span};
 use crate::scenario::{Diagnostic, eval_node, eval_num, eval_text};
 use crate::trace::{EventKind, PeerId, Seq};
 
+/// What takes everything away from a driver, whoever it is, until it is set up again.
+const SYSTEM_RESET: &str = "system_reset";
 /// What QEMU reports when a device is gone.
 const DEVICE_DELETED: &str = "DEVICE_DELETED";
 
@@ -147,6 +149,9 @@ impl Run<'_> {
     pub(super) fn begin_qmp(&mut self, step: &Qmp) -> Result<Waiting> {
         let peer = self.peer(&step.peer.value, step.peer.span)?;
         let execute = eval_text(&step.execute, &self.bindings)?;
+        if execute == SYSTEM_RESET {
+            self.disturb_link(peer);
+        }
         let arguments = match &step.arguments {
             None => serde_json::Value::Null,
             Some(node) => to_json(&eval_node(node, &self.bindings)?),
@@ -168,7 +173,12 @@ impl Run<'_> {
         match (&step.value, result) {
             (Step::Qmp(qmp), result) => self.check_qmp(qmp, result, peer)?,
             (_, Err(error)) => return Err(self.qemu_failed(peer, &error, span)),
-            (Step::Setup(_), Ok(_)) => self.read_up(at),
+            (Step::Setup(_), Ok(_)) => {
+                if self.peers[peer.0].spec.has_guest() {
+                    self.is_set_up(peer);
+                }
+                self.read_up(at);
+            }
             (
                 Step::Driver(Driver {
                     pairs: Some(wanted), ..
@@ -198,6 +208,7 @@ impl Run<'_> {
                     return Err(Stop::wrong(diagnostic));
                 }
             }
+            (Step::Guest(guest), Ok(Outcome::Line(said))) => self.check_guest(guest, peer, &said)?,
             (_, Ok(_)) => {}
         }
         Ok(true)
@@ -240,7 +251,11 @@ impl Run<'_> {
 
     /// A command of QEMU's failed: because it ended, because something did not come in time, or because it was refused.
     pub(super) fn qemu_failed(&mut self, peer: PeerId, error: &QemuError, span: Span) -> Box<Stop> {
-        let diagnostic = Diagnostic::error("QEMU could not do this").at(span);
+        let who = match error {
+            QemuError::Guest { .. } => "the guest",
+            _ => "QEMU",
+        };
+        let diagnostic = Diagnostic::error(format!("{who} could not do this")).at(span);
         match error {
             QemuError::TimedOut {
                 channel, outstanding, ..

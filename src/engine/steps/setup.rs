@@ -18,6 +18,10 @@ impl Run<'_> {
         let peer = self.peer(&setup.peer.value, span)?;
         self.link_of(peer, span)?;
         let until = setup.until.as_ref().map_or(SetupState::Running, |u| u.value);
+        if self.peers[peer.0].spec.has_guest() {
+            // how far it goes is its own affair
+            return self.submit_qemu(peer, Command::GuestReady, span);
+        }
         if self.peers[peer.0].spec.is_qemu() {
             let until = if until == SetupState::Negotiated {
                 DriverState::FeaturesOk

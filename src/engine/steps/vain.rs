@@ -21,6 +21,9 @@ impl Run<'_> {
             Waiting::All(unordered) => list(&unordered.missing(), " and "),
             Waiting::Connection(link) => self.missing_end(*link),
             Waiting::Front { peer, .. } | Waiting::Answered(peer) => self.front_waits_for(*peer),
+            Waiting::Qemu(peer, _) if self.peers[peer.0].spec.has_guest() => {
+                "the answer of QEMU or its guest".to_owned()
+            }
             Waiting::Qemu(..) | Waiting::Calls { .. } => "QEMU's answer".to_owned(),
             Waiting::Replay(replaying) => replaying.waits_for(),
             Waiting::Schedule(scheduled) => scheduled.waits_for(),

@@ -105,16 +105,14 @@ impl Group {
     /// And up to here: those that are sent from now on arrive.
     fn is_calm(&mut self) {
         for (stream, excused) in self.streams.iter().zip(&mut self.excused) {
-            let sent = {
-                let side = self.stations[stream.source.0].pump.borrow();
-                side.lanes[stream.source.1].progress().sent
-            };
-            if let Some(last) = excused.last_mut() {
-                last.1 = last.1.min(sent);
-            }
-            // what was lost is not on its way any more
+            // what was lost is not on its way any more; said while the pump stands still, which then looks again
+            let side = self.stations[stream.source.0].pump.borrow();
+            let sent = side.lanes[stream.source.1].progress().sent;
             if let Some(credit) = &stream.credit {
                 credit.forgive(sent);
+            }
+            if let Some(last) = excused.last_mut() {
+                last.1 = last.1.min(sent);
             }
         }
     }

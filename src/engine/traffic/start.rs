@@ -274,8 +274,14 @@ impl Run<'_> {
         let front = link.map_or(from, |link| self.links[link.0].front);
         let spec = &self.peers[front.0].spec;
         let ring_size = spec.ring_size;
-        let front = self.peers[front.0].sim.front();
-        let (features, huge_pages) = front.map_or((0, false), |f| (f.negotiated(), f.has_huge_pages()));
+        let (features, huge_pages) = match self.peers[front.0].sim.front() {
+            Some(front) => (front.negotiated(), front.has_huge_pages()),
+            // of a driver that is none of the harness's, what the back-end was told
+            None => {
+                let back = link.and_then(|link| self.peers[self.links[link.0].back.0].sim.back_on(Some(link)));
+                (back.map_or(0, |back| back.features()), false)
+            }
+        };
         Negotiated {
             ring_size,
             packed: features & F_RING_PACKED != 0,
@@ -318,8 +324,9 @@ impl Run<'_> {
                     self.through(parts, to, from, load, span)?;
                 }
             }
+            [Party::BackEnd, Party::BackEnd] if from == to => self.around(parts, from, load, span)?,
             [Party::BackEnd, Party::BackEnd] => {
-                let message = "frames start or end at a front-end";
+                let message = "frames start or end at a front-end, or come back to the back-end that they started from";
                 return Err(Stop::script(Diagnostic::error(message).at(span)));
             }
         }
@@ -499,6 +506,39 @@ impl Run<'_> {
         } else {
             parts.through_others = true;
         }
+        let goal = load.packets;
+        parts.streams.push(Stream {
+            id,
+            source,
+            sink,
+            credit,
+            goal,
+        });
+        Ok(())
+    }
+
+    /// From a back-end through whoever drives its rings back to it.
+    fn around(&mut self, parts: &mut Parts, back: PeerId, load: &Load, span: Span) -> Result<()> {
+        let id = self.stream();
+        let (out, back_in) = (load.pair * 2, load.pair * 2 + 1);
+        let owner = (back, self.peers[back.0].link);
+        let ports = (self.device(owner, back_in, span)?, self.device(owner, out, span)?);
+        let mut receiver = DeviceReceiver::<Device>::new(ports.0, self.sink(id, load), load.burst);
+        let merges = self.negotiated(back, load).features & F_MRG_RXBUF != 0;
+        let pace = Pace::new(load.packets, load.rate);
+        let mut sender = DeviceSender::<Device>::new(ports.1, self.source(id, load), pace, load.burst).merging(merges);
+        if load.stamped {
+            (receiver, sender) = (receiver.stamped(), sender.stamped());
+        }
+        let credit = load.in_flight.map(Credit::new);
+        if let Some(credit) = &credit {
+            receiver = receiver.giving_credit(credit.clone(), id);
+            sender = sender.keeping_to(credit.clone());
+        }
+        let sink = parts.add(BACK, Box::new(receiver), vec![(owner, back_in, 0)]);
+        let source = parts.add(BACK, Box::new(sender), vec![(owner, out, 0)]);
+        parts.rests = self.peers[back.0].spec.rests;
+        parts.through_others = true;
         let goal = load.packets;
         parts.streams.push(Stream {
             id,

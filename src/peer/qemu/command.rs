@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::device::{Attachment, QemuDevice};
-use super::error::QemuError;
+use super::error::{Channel, QemuError};
+use crate::peer::catalogue::GuestImage;
 
 /// Which end of the vhost-user socket QEMU takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct QemuConfig {
     pub vhost_socket: ChardevEnd,
     /// Passed on as they are, before the device, so that an IOMMU can be added.
     pub extra_args: Vec<OsString>,
+    /// The Linux that runs on it. Without, nothing does, and the driver is played over qtest.
+    pub guest: Option<GuestImage>,
 }
 
 impl QemuConfig {
@@ -67,6 +70,7 @@ impl QemuConfig {
             attach: Attach::AtStart,
             vhost_socket,
             extra_args: Vec::new(),
+            guest: None,
         }
     }
 }
@@ -96,8 +100,12 @@ impl Firmware {
 pub struct Sockets {
     /// For QMP.
     pub qmp: PathBuf,
-    /// For qtest.
-    pub qtest: PathBuf,
+    /// For the guest's part.
+    pub part: PathBuf,
+    /// How that is played: over qtest, or by a guest that is told over a serial line.
+    pub played: Channel,
+    /// The guest comes from another QEMU: it has started there, and listens as soon as it is here.
+    pub incoming: bool,
 }
 
 impl Sockets {
@@ -105,13 +113,15 @@ impl Sockets {
     ///
     /// # Errors
     /// [`QemuError::SocketPathTooLong`].
-    pub fn in_dir(run_dir: &Path) -> Result<Self, QemuError> {
+    pub fn in_dir(run_dir: &Path, played: Channel) -> Result<Self, QemuError> {
         let sockets = Self {
             qmp: run_dir.join("qmp.sock"),
-            qtest: run_dir.join("qtest.sock"),
+            part: run_dir.join(format!("{played}.sock")),
+            played,
+            incoming: false,
         };
         check_socket_path(&sockets.qmp)?;
-        check_socket_path(&sockets.qtest)?;
+        check_socket_path(&sockets.part)?;
         Ok(sockets)
     }
 }
@@ -132,8 +142,8 @@ pub struct QemuCommand {
     pub program: OsString,
     /// Its arguments.
     pub args: Vec<OsString>,
-    /// Write it before the start.
-    pub firmware: Firmware,
+    /// Write it before the start. A guest brings QEMU's own.
+    pub firmware: Option<Firmware>,
     /// Listen on them ([`super::QemuHandle::listen`]) before the start.
     pub sockets: Sockets,
     /// The QMP calls, in order, that attach the device: chardev, netdev, device.
@@ -149,20 +159,38 @@ impl QemuCommand {
     /// [`QemuError::SocketPathTooLong`], [`QemuError::Config`].
     pub fn new(config: &QemuConfig) -> Result<Self, QemuError> {
         check(config)?;
-        let sockets = Sockets::in_dir(&config.run_dir)?;
-        let firmware = firmware(&config.run_dir);
+        let played = match config.guest {
+            Some(_) => Channel::Guest,
+            None => Channel::Qtest,
+        };
+        let mut sockets = Sockets::in_dir(&config.run_dir, played)?;
+        sockets.incoming = config.extra_args.iter().any(|arg| arg == "-incoming");
+        let firmware = config.guest.is_none().then(|| firmware(&config.run_dir));
         let parts = Parts::of(config)?;
 
-        let mut args = base_args(config, &firmware.path)?;
+        let mut args = base_args(config)?;
+        if let Some(firmware) = &firmware {
+            args.extend(["-bios".into(), text(&firmware.path)?.into()]);
+        }
+        if let Some(guest) = &config.guest {
+            args.extend(guest_args(guest, &sockets.part)?);
+        }
         args.extend(config.extra_args.iter().cloned());
         if config.attach == Attach::AtStart {
             args.extend(parts.args().into_iter().map(OsString::from));
         }
         // Last, so that QEMU connects to QMP only after it listens on the vhost-user socket.
-        for (option, path) in [("-qmp", &sockets.qmp), ("-qtest", &sockets.qtest)] {
-            args.extend([OsString::from(option), format!("unix:{}", escaped(path)?).into()]);
+        args.extend([
+            OsString::from("-qmp"),
+            format!("unix:{}", escaped(&sockets.qmp)?).into(),
+        ]);
+        if played == Channel::Qtest {
+            args.extend([
+                OsString::from("-qtest"),
+                format!("unix:{}", escaped(&sockets.part)?).into(),
+            ]);
+            args.extend(["-qtest-log", "none"].map(OsString::from));
         }
-        args.extend(["-qtest-log", "none"].map(OsString::from));
 
         Ok(Self {
             program: config.program.clone(),
@@ -232,7 +260,34 @@ fn firmware(run_dir: &Path) -> Firmware {
     }
 }
 
-fn base_args(config: &QemuConfig, firmware: &Path) -> Result<Vec<OsString>, QemuError> {
+/// What a kernel says if it is not asked for more: warnings and worse. It takes the clock as it is, has no IPv6, so that no frame
+/// is sent that nobody asked for, and starts again when it panics, which ends QEMU.
+const KERNEL_LINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check ipv6.disable=1";
+
+/// What a Linux guest needs. Its console goes to QEMU's standard error, which is what a failure shows; the second serial line is
+/// what it is told by.
+fn guest_args(guest: &GuestImage, line: &Path) -> Result<Vec<OsString>, QemuError> {
+    let args = [
+        "-no-reboot".to_owned(),
+        "-kernel".to_owned(),
+        text(&guest.kernel)?.to_owned(),
+        "-initrd".to_owned(),
+        text(&guest.initrd)?.to_owned(),
+        "-append".to_owned(),
+        KERNEL_LINE.to_owned(),
+        "-chardev".to_owned(),
+        "file,id=console,path=/proc/self/fd/2,append=on".to_owned(),
+        "-serial".to_owned(),
+        "chardev:console".to_owned(),
+        "-chardev".to_owned(),
+        format!("socket,id=line,path={}", escaped(line)?),
+        "-serial".to_owned(),
+        "chardev:line".to_owned(),
+    ];
+    Ok(args.map(OsString::from).into())
+}
+
+fn base_args(config: &QemuConfig) -> Result<Vec<OsString>, QemuError> {
     let memory = config.memory_mib;
     let args = [
         "-nodefaults".to_owned(),
@@ -248,8 +303,6 @@ fn base_args(config: &QemuConfig, firmware: &Path) -> Result<Vec<OsString>, Qemu
         // The back-end maps this memory: it must be shared.
         "-object".to_owned(),
         format!("memory-backend-memfd,share=on,id=mem,size={memory}M"),
-        "-bios".to_owned(),
-        text(firmware)?.to_owned(),
     ];
     Ok(args.map(OsString::from).into())
 }
@@ -421,6 +474,26 @@ mod tests {
         );
     }
 
+    /// Broken: a guest is started without its kernel, or where nobody hears it; one that comes from elsewhere is waited for.
+    #[test]
+    fn guest_command_line() {
+        let mut config = QemuConfig::new("/r", QemuDevice::named("blk").unwrap(), connect("/r/v"));
+        config.guest = Some(GuestImage::in_folder(Path::new("/g")));
+        assert_eq!(
+            line(&config),
+            "-nodefaults -no-user-config -display none -accel tcg -M pc,memory-backend=mem -m 256M \
+             -object memory-backend-memfd,share=on,id=mem,size=256M -no-reboot -kernel /g/vmlinuz -initrd /g/initrd \
+             -append console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check ipv6.disable=1 \
+             -chardev file,id=console,path=/proc/self/fd/2,append=on -serial chardev:console \
+             -chardev socket,id=line,path=/r/guest.sock -serial chardev:line \
+             -chardev socket,id=c0,path=/r/v -device vhost-user-blk-pci,id=d0,chardev=c0,disable-legacy=on,num-queues=1 \
+             -qmp unix:/r/qmp.sock"
+        );
+        assert!(!QemuCommand::new(&config).unwrap().sockets.incoming);
+        config.extra_args = ["-incoming", "defer"].map(OsString::from).into();
+        assert!(QemuCommand::new(&config).unwrap().sockets.incoming);
+    }
+
     /// Broken: hot-plug and cold-plug make different devices, or QMP gets text where it wants a number.
     #[test]
     fn hotplug_calls_carry_typed_values() {
@@ -445,6 +518,6 @@ mod tests {
             QemuCommand::new(&config),
             Err(QemuError::SocketPathTooLong { len: 108, max: 107, .. })
         ));
-        assert!(Sockets::in_dir(Path::new(&path)).is_err());
+        assert!(Sockets::in_dir(Path::new(&path), Channel::Qtest).is_err());
     }
 }

@@ -4,13 +4,15 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which of the two steering sockets.
+/// Which of the steering sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Channel {
     /// The machine protocol: hot-plug, stop, migration.
     Qmp,
     /// The test protocol: port, memory and register accesses.
     Qtest,
+    /// The serial line of a Linux guest: what it is told to do, and what it answers.
+    Guest,
 }
 
 impl std::fmt::Display for Channel {
@@ -18,6 +20,7 @@ impl std::fmt::Display for Channel {
         f.write_str(match self {
             Self::Qmp => "QMP",
             Self::Qtest => "qtest",
+            Self::Guest => "guest",
         })
     }
 }
@@ -94,6 +97,14 @@ pub enum QemuError {
         class: String,
         /// QEMU's words.
         description: String,
+    },
+    /// The guest could not do it.
+    #[error("the guest says to `{command}`: {reason}")]
+    Guest {
+        /// What it was told to do.
+        command: String,
+        /// Its words.
+        reason: String,
     },
     /// No virtio device stands on PCI bus 0.
     #[error("no virtio device on PCI bus 0 (looked at {slots} slots)")]

@@ -73,6 +73,7 @@ pub enum BlkRequest {
 
 /// What QEMU is asked to do. All but [`Command::Qmp`] run on the qtest socket, in the order of submission; a command that
 /// waits for the device ([`Command::Submit`], [`Command::NetReceive`], [`Command::Blk`]) does not hold up the ones after it.
+/// A Linux guest is told [`Command::GuestReady`], [`Command::Guest`] and [`Command::Blk`], one after the other, and nothing else.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Finds the virtio device (if not yet known), resets it and takes it up to `until`.
@@ -187,6 +188,10 @@ pub enum Command {
         /// The PCI slot.
         slot: u8,
     },
+    /// Waits until the Linux guest has started and says that it is ready; completes with what it says. Each start says so once.
+    GuestReady,
+    /// A line for the Linux guest, sent when it is ready and has answered the one before; completes with the answer.
+    Guest(String),
     /// A QMP command, on its own socket: not ordered with the others.
     Qmp {
         /// Its name.
@@ -271,7 +276,7 @@ pub enum Outcome {
     Used(Used),
     /// `Blk`.
     Blk(BlkAnswer),
-    /// `Raw`: the answer line without its end.
+    /// `Raw`, `GuestReady`, `Guest`: the answer line without its end.
     Line(String),
     /// `Qmp`: the `return` value.
     Qmp(serde_json::Value),

@@ -14,7 +14,7 @@ use super::ring::BUFFER_BYTES;
 pub(super) type Results = Vec<(CommandId, Result<Outcome, QemuError>)>;
 
 /// Larger memory or configuration reads are refused.
-const READ_BYTES_MAX: u32 = 16 << 20;
+pub(super) const READ_BYTES_MAX: u32 = 16 << 20;
 /// Buffers posted when a frame is waited for and none are.
 const RECEIVE_BUFFERS: u16 = 8;
 /// Frames that are kept until someone asks for them.
@@ -215,6 +215,11 @@ impl Session {
             Command::Qmp { execute, .. } => {
                 return Err(QemuError::Config {
                     what: format!("QMP command {execute} on the qtest socket"),
+                });
+            }
+            Command::GuestReady | Command::Guest(_) => {
+                return Err(QemuError::Config {
+                    what: "a command for a guest on the qtest socket".to_owned(),
                 });
             }
         };

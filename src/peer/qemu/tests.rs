@@ -94,7 +94,7 @@ struct Machine {
 impl Machine {
     fn start(config: &QemuConfig) -> Self {
         let command = QemuCommand::new(config).unwrap();
-        command.firmware.write().unwrap();
+        command.firmware.as_ref().unwrap().write().unwrap();
         let handle = QemuHandle::listen(&command.sockets, LIFETIME).unwrap();
         let qemu = Process::new(&command.program)
             .args(&command.args)
@@ -352,7 +352,7 @@ fn a_device_is_plugged_and_unplugged() {
 #[test]
 fn without_qemu_everything_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let sockets = Sockets::in_dir(dir.path()).unwrap();
+    let sockets = Sockets::in_dir(dir.path(), Channel::Qtest).unwrap();
     let mut handle = QemuHandle::listen(&sockets, Duration::from_millis(20)).unwrap();
     let id = handle.submit(Command::Status);
     let mut seen = Vec::new();
@@ -371,7 +371,7 @@ fn without_qemu_everything_ends() {
     let started = Instant::now();
     drop(QemuHandle::listen(&sockets, LIFETIME).unwrap());
     assert!(started.elapsed() < LIFETIME);
-    assert!(!sockets.qmp.exists() && !sockets.qtest.exists());
+    assert!(!sockets.qmp.exists() && !sockets.part.exists());
 }
 
 /// Broken: a back-end that connects to a listening QEMU comes too early, or dropping the handle waits for a blocked QEMU.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::command::Sockets;
 use super::error::{Channel, QemuError};
 use super::exchange::{Command, CommandId, Completion, Outcome};
+use super::guest::{GuestLine, patience};
 use super::lines::{Deadline, Limits, LineSocket, wait_any};
 use super::mailbox::{Bell, Mailbox};
 use super::qmp::{Incoming, QmpClient};
@@ -27,7 +29,7 @@ type Orders = Mailbox<(CommandId, Command)>;
 pub struct QemuHandle {
     last_id: u64,
     qmp_orders: Arc<Orders>,
-    qtest_orders: Arc<Orders>,
+    part_orders: Arc<Orders>,
     completions: Arc<Mailbox<Completion>>,
     stop: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
@@ -41,8 +43,8 @@ impl QemuHandle {
     /// # Errors
     /// [`QemuError::Io`] if a socket cannot be bound.
     pub fn listen(sockets: &Sockets, lifetime: Duration) -> Result<Self, QemuError> {
-        let qmp = bind(sockets, Channel::Qmp)?;
-        let qtest = bind(sockets, Channel::Qtest)?;
+        let qmp = bind(&sockets.qmp)?;
+        let part = bind(&sockets.part)?;
         let stop = Arc::new(Bell::new()?);
         let limits = Limits {
             deadline: Deadline::after(lifetime),
@@ -52,7 +54,7 @@ impl QemuHandle {
         let mut handle = Self {
             last_id: 0,
             qmp_orders: Arc::new(Mailbox::new()?),
-            qtest_orders: Arc::new(Mailbox::new()?),
+            part_orders: Arc::new(Mailbox::new()?),
             completions: completions.clone(),
             stop,
             threads: Vec::new(),
@@ -64,12 +66,20 @@ impl QemuHandle {
             completions: completions.clone(),
             limits: limits.clone(),
         };
-        let (qmp_worker, qtest_worker) = (
+        let (qmp_worker, part_worker) = (
             worker(Channel::Qmp, &handle.qmp_orders),
-            worker(Channel::Qtest, &handle.qtest_orders),
+            worker(sockets.played, &handle.part_orders),
         );
         handle.spawn("qemu-qmp", move || qmp_worker.run(&qmp, Worker::serve_qmp))?;
-        handle.spawn("qemu-qtest", move || qtest_worker.run(&qtest, Worker::serve_qtest))?;
+        let incoming = sockets.incoming;
+        match sockets.played {
+            Channel::Guest => handle.spawn("qemu-guest", move || {
+                part_worker.run(&part, |worker, socket| worker.serve_guest(socket, incoming));
+            })?,
+            Channel::Qtest | Channel::Qmp => {
+                handle.spawn("qemu-qtest", move || part_worker.run(&part, Worker::serve_qtest))?;
+            }
+        }
         Ok(handle)
     }
 
@@ -87,7 +97,7 @@ impl QemuHandle {
         let orders = if matches!(command, Command::Qmp { .. }) {
             &self.qmp_orders
         } else {
-            &self.qtest_orders
+            &self.part_orders
         };
         orders.push((id, command));
         id
@@ -111,18 +121,14 @@ impl Drop for QemuHandle {
             // Returns soon: every wait of a worker ends when `stop` is rung. A panic of its own has been printed already.
             let _ = thread.join();
         }
-        for path in [&self.sockets.qmp, &self.sockets.qtest] {
+        for path in [&self.sockets.qmp, &self.sockets.part] {
             // The run directory may be gone, sockets and all.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
-fn bind(sockets: &Sockets, channel: Channel) -> Result<UnixListener, QemuError> {
-    let path = match channel {
-        Channel::Qmp => &sockets.qmp,
-        Channel::Qtest => &sockets.qtest,
-    };
+fn bind(path: &Path) -> Result<UnixListener, QemuError> {
     UnixListener::bind(path).map_err(|error| QemuError::io(format!("listen on {}", path.display()), &error))
 }
 
@@ -195,6 +201,48 @@ impl Worker {
                 return Err(error);
             }
         }
+    }
+
+    /// Serves a guest until something breaks. `Ok` if the handle was dropped.
+    fn serve_guest(&self, socket: LineSocket, incoming: bool) -> Result<(), QemuError> {
+        let mut guest = GuestLine::new(socket, incoming);
+        loop {
+            let mut results = Results::new();
+            let served = self.guest_round(&mut guest, &mut results);
+            if let Err(error) = &served {
+                guest.abandon(error, &mut results);
+            }
+            self.report(&mut results);
+            if !served? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Passes on what was ordered, waits, takes in what came. False if the handle was dropped.
+    fn guest_round(&self, guest: &mut GuestLine, results: &mut Results) -> Result<bool, QemuError> {
+        let mut orders = self.orders.take_all();
+        while let Some((id, command)) = orders.pop_front() {
+            if let Err(error) = guest.execute(id, command, results) {
+                results.extend(orders.iter().map(|(id, _)| (*id, Err(error.clone()))));
+                return Err(error);
+            }
+        }
+        if !results.is_empty() {
+            return Ok(true);
+        }
+        let left = self.limits.deadline.remaining();
+        let fds = [self.limits.stop.as_fd(), self.orders.as_fd(), guest.socket().as_fd()];
+        let [stopped, _, spoke] = wait_any(fds, patience(guest, left))?;
+        if stopped {
+            return Ok(false);
+        }
+        if spoke {
+            guest.take(results)?;
+        } else if left.is_none() && guest.is_waiting() {
+            return Err(self.limits.timed_out(self.channel, &guest.waits_for()));
+        }
+        Ok(true)
     }
 
     /// Serves QMP until something breaks. `Ok` if the handle was dropped.

@@ -121,7 +121,8 @@ pub struct WriteStep {
 pub struct Deliver {
     /// Where the frames start: the front-end transmits, or the simulated back-end puts them into the receive ring.
     pub from: At<String>,
-    /// Where they must arrive; equal to `from` for a back-end that loops them back.
+    /// Where they must arrive; equal to `from` where they come back: for a front-end from a back-end that loops them back, for a
+    /// simulated back-end from a guest that does.
     pub to: At<String>,
     /// How many; default 1. Exactly so many are sent; only where a real back-end that sends frames back keeps the last ones for a
     /// second does another one follow them, behind which they cannot come any more.
@@ -172,12 +173,12 @@ pub struct Deliver {
     /// Frames may be lost on the way (a ring that is disabled may throw them away), and are counted.
     #[serde(default)]
     pub may_lose: bool,
-    /// Frames may be lost that were on their way while the script had a ring disabled or stopped, or no back-end; all others have
-    /// to arrive.
+    /// Frames may be lost that were on their way while the script had a ring disabled or stopped, a guest without its driver or reset,
+    /// or no back-end; all others have to arrive.
     #[serde(default)]
     pub may_lose_disturbed: bool,
-    /// From a front-end through a back-end: frames on their way at the same time, at most, for a back-end that throws away what it
-    /// has no buffer for. Default: as many as the rings hold.
+    /// Of frames that come back: so many on their way at the same time, at most, for a peer that throws away what it has no buffer
+    /// for. Default: as many as the rings hold.
     #[serde(default)]
     pub in_flight: Option<At<Num>>,
     /// Frames may come again: a back-end that was killed with some in hand cannot know what became of them. They are counted.
@@ -522,4 +523,34 @@ pub struct Qtest {
     /// Limit for this step.
     #[serde(default)]
     pub within: Option<At<Duration>>,
+}
+
+/// `guest`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuestStep {
+    /// The front-end (a Linux guest).
+    pub peer: At<String>,
+    /// What it does.
+    pub action: At<GuestAction>,
+    /// What it has to say to that.
+    #[serde(default)]
+    pub is: Option<At<String>>,
+    /// Limit for this step.
+    #[serde(default)]
+    pub within: Option<At<Duration>>,
+}
+
+/// What a Linux guest does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GuestAction {
+    /// Says which feature bits its driver has negotiated, as a hexadecimal number.
+    Features,
+    /// Says how many frames it has received and sent back, and how many it had no room for: `received 8 sent 8 refused 0 dropped 0`.
+    Counts,
+    /// Takes the driver off the device, which resets it.
+    Unbind,
+    /// Gives the device its driver again, which starts from the beginning.
+    Bind,
 }

@@ -246,6 +246,8 @@ pub enum Step {
     Qmp(Qmp),
     /// A qtest line to QEMU.
     Qtest(Qtest),
+    /// Something that a Linux guest does.
+    Guest(GuestStep),
     /// What an administrator or the slave's guest does to a vhost-pci server.
     Pci(PciStep),
 }

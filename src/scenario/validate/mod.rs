@@ -204,6 +204,8 @@ enum Kinds {
     Process,
     /// QEMU, as far as a name can tell.
     Qemu,
+    /// A Linux guest, as far as a name can tell.
+    Guest,
     /// Everything but a socket that someone else serves.
     Started,
 }
@@ -213,7 +215,7 @@ impl Kinds {
         match self {
             Self::Any => true,
             Self::Simulated => kind == Kind::Simulated,
-            Self::Process | Self::Qemu => kind == Kind::Process,
+            Self::Process | Self::Qemu | Self::Guest => kind == Kind::Process,
             Self::Started => kind != Kind::External,
         }
     }
@@ -224,6 +226,7 @@ impl Kinds {
             Self::Simulated => "a simulated peer",
             Self::Process => "a peer with a process",
             Self::Qemu => "QEMU",
+            Self::Guest => "a Linux guest",
             Self::Started => "a peer that the harness starts",
         }
     }

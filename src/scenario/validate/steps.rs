@@ -129,6 +129,7 @@ impl<'a> Cx<'a> {
                 }
             }
             Step::Qtest(qtest) => drop(self.actor(&qtest.peer, "qtest", FRONT, Kinds::Qemu)),
+            Step::Guest(guest) => drop(self.actor(&guest.peer, "guest", FRONT, Kinds::Guest)),
             Step::Pci(step) => self.pci_step(step),
         }
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::credit::Credit;
 use super::{BURST_MAX, BURSTS_A_STEP, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
 use super::{Records, discard, hand_over};
 use crate::memory::{DirtyLog, Reach};
@@ -191,6 +192,8 @@ pub struct DeviceReceiver<R> {
     chains: [Chains<'static>; 2],
     has_caught_up: bool,
     scratch: Scratch,
+    /// Whoever waits for what arrives on this stream.
+    credit: Option<(Credit, u16)>,
 }
 
 impl<R: DeviceRing> DeviceReceiver<R> {
@@ -205,7 +208,15 @@ impl<R: DeviceRing> DeviceReceiver<R> {
             chains: Default::default(),
             has_caught_up: false,
             scratch: Scratch::new(),
+            credit: None,
         }
+    }
+
+    /// Tells how far this stream has arrived.
+    #[must_use]
+    pub fn giving_credit(mut self, credit: Credit, stream: u16) -> Self {
+        self.credit = Some((credit, stream));
+        self
     }
 
     /// Reads the time each frame took from its stamp.
@@ -269,6 +280,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
             std::mem::swap(&mut chains, &mut coming);
         }
         self.chains = [chains, coming].map(Chains::emptied);
+        if let Some((credit, stream)) = self.credit.as_ref().filter(|_| moved > 0) {
+            credit.arrived(self.sink.next_of(*stream));
+        }
         wrong.map_or(Ok(moved), Err)
     }
 
@@ -327,6 +341,7 @@ pub struct DeviceSender<R> {
     chains: Chains<'static>,
     writer: Writer,
     scratch: Scratch,
+    credit: Option<Credit>,
 }
 
 impl<R: DeviceRing> DeviceSender<R> {
@@ -344,7 +359,15 @@ impl<R: DeviceRing> DeviceSender<R> {
             chains: Chains::new(),
             writer: Writer::default(),
             scratch: Scratch::new(),
+            credit: None,
         }
+    }
+
+    /// Sends no more than this allows.
+    #[must_use]
+    pub fn keeping_to(mut self, credit: Credit) -> Self {
+        self.credit = Some(credit);
+        self
     }
 
     /// Stamps each frame with the time at which its burst was made.
@@ -378,7 +401,11 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         let Some(port) = self.port.as_mut().filter(|port| port.enabled) else {
             return Ok(0);
         };
-        let allowed = self.pace.allows(self.source.made(), self.burst, now);
+        let made = self.source.made();
+        let mut allowed = self.pace.allows(made, self.burst, now);
+        if let Some(credit) = &self.credit {
+            allowed = allowed.min(credit.left(made));
+        }
         if allowed == 0 {
             return Ok(0);
         }
@@ -444,10 +471,12 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
     }
 
     fn ask_for_signals(&mut self) -> bool {
-        // with nothing to send, a buffer is nothing to do
-        !self.pace.is_done(self.source.made())
+        // with nothing to send, or while nothing more may be on its way, a buffer is nothing to do
+        let made = self.source.made();
+        let may = self.credit.as_ref().is_none_or(|credit| credit.left(made) > 0);
+        may && !self.pace.is_done(made)
             && self.port.as_mut().is_some_and(|port| port.ring.ask_for_kick())
-            && self.pace.due(self.source.made()).is_none()
+            && self.pace.due(made).is_none()
     }
 
     fn wakes_on(&self) -> Vec<BorrowedFd<'_>> {
@@ -455,7 +484,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
     }
 
     fn due(&self) -> Option<u64> {
-        self.pace.due(self.source.made()).filter(|_| self.port.is_some())
+        let made = self.source.made();
+        let may = self.credit.as_ref().is_none_or(|credit| credit.left(made) > 0);
+        self.pace.due(made).filter(|_| may && self.port.is_some())
     }
 
     fn progress(&self) -> Progress {

@@ -4,7 +4,9 @@ use crate::memory::GuestAccess;
 use crate::ring::RingError;
 use crate::ring::burst::{Device, DeviceRing, Driver, Layout, RingOptions};
 use crate::traffic::fault::{Fault, Meddler};
-use crate::traffic::lane::{DeviceReceiver, DeviceSender, DriverReceiver, DriverSender, Forward, Lane, Pace, Trouble};
+use crate::traffic::lane::{
+    Credit, DeviceReceiver, DeviceSender, DriverReceiver, DriverSender, Forward, Lane, Pace, Trouble,
+};
 use crate::traffic::rig::{Machine, RingKind, Way};
 use crate::traffic::sink::{Sink, What};
 use crate::traffic::sizes::Sizes;
@@ -85,6 +87,28 @@ fn both_directions_deliver_every_frame_on_both_kinds_of_ring() {
             let progress = sender.progress();
             assert_eq!((progress.sent, progress.outstanding, progress.done), (3000, 0, true));
         }
+    }
+}
+
+#[test]
+fn a_device_has_no_more_on_their_way_than_it_may() {
+    // Broken: a back-end floods a guest that sends its frames back, which throws some of them away; or it never goes on.
+    for kind in all_kinds() {
+        let sizes = Sizes::fixed(64).unwrap();
+        let machine = Machine::new(kind, 64, false).unwrap();
+        let credit = Credit::new(3);
+        let mut receiver = DriverReceiver::new(machine.driver(Way::Receive).unwrap(), sink(), 32);
+        let port = machine.device(Way::Receive).unwrap();
+        let mut giver = DeviceSender::new(Some(port), source(&sizes), limit(100), 32).keeping_to(credit.clone());
+        run(&mut [&mut receiver, &mut giver]).unwrap();
+        assert_eq!(giver.progress().sent, 3, "{kind:?}");
+        assert!(!giver.ask_for_signals(), "it would never sleep");
+        // two of them come back
+        let mut sender = DriverSender::new(machine.driver(Way::Transmit).unwrap(), source(&sizes), limit(2), 32);
+        let port = machine.device(Way::Transmit).unwrap();
+        let mut taker = DeviceReceiver::new(Some(port), sink(), 32).giving_credit(credit, STREAM);
+        run(&mut [&mut sender, &mut taker, &mut receiver, &mut giver]).unwrap();
+        assert_eq!(giver.progress().sent, 5, "{kind:?}");
     }
 }
 

@@ -250,6 +250,11 @@ impl SimBack {
         self.outputs.pop_front()
     }
 
+    /// The negotiated virtio features.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
     /// The negotiated protocol features.
     pub fn protocol_features(&self) -> u64 {
         self.protocol_features
