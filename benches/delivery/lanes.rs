@@ -11,7 +11,7 @@ use vhost_user_harness::ring::burst::{Device, Driver};
 use vhost_user_harness::traffic::frame::FRAME_BYTES_MIN;
 use vhost_user_harness::traffic::lane::{
     Arena, Bell, DevicePort, DeviceReceiver, DeviceSender, DriverPort, DriverReceiver, DriverSender, Lane,
-    NET_HEADER_BYTES, Pace,
+    NET_HEADER_BYTES, Pace, Records,
 };
 use vhost_user_harness::traffic::{rest::Rest, rig, sink::Sink, sizes::Sizes, source::Source};
 
@@ -159,6 +159,7 @@ pub(super) fn device_side(rings: Vec<BareRing>, reach: &Reach, features: u64, as
             call: Bell::default(),
             enabled: true,
             dirty: None,
+            record: Records::default(),
         })
     };
     let transmit = DeviceSender::new(port(&rings[0]), source(1, asked), Pace::default(), BURST);

@@ -14,6 +14,7 @@ mod replay;
 mod run;
 mod schema;
 mod select;
+mod simulated_peer;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,6 +65,9 @@ enum Verb {
     /// Play an embedded reference peer; started by the catalogue
     #[command(hide = true, disable_help_flag = true)]
     ReferencePeer(reference_peer::Args),
+    /// Play the simulated back-end; started by the catalogue
+    #[command(hide = true, disable_help_flag = true)]
+    SimulatedPeer(simulated_peer::Args),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -123,6 +127,7 @@ fn dispatch(verb: Verb, color: ColorChoice) -> anyhow::Result<ExitCode> {
         Verb::Explore(args) => explore::run(&args, &mut out)?,
         Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::ReferencePeer(args) => return Ok(reference_peer::run(&args)),
+        Verb::SimulatedPeer(args) => return Ok(simulated_peer::run(&args)),
     };
     match out.lost() {
         None => Ok(exit.into()),

@@ -38,6 +38,10 @@ const BUILT_IN: &[(&str, &str)] = &[
         "dpdk-frontend.yaml",
         include_str!("../../harness/peers/dpdk-frontend.yaml"),
     ),
+    (
+        "simulated-process.yaml",
+        include_str!("../../harness/peers/simulated-process.yaml"),
+    ),
     ("dpdk-few.yaml", include_str!("../../harness/peers/dpdk-few.yaml")),
     ("dpdk-iommu.yaml", include_str!("../../harness/peers/dpdk-iommu.yaml")),
     ("dpdk-packed.yaml", include_str!("../../harness/peers/dpdk-packed.yaml")),

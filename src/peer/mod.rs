@@ -1,5 +1,6 @@
 //! Peers: simulated front-end and back-end, the rust-vmm reference, QEMU, other processes, the catalogue. Judges nothing.
 
+pub mod apart;
 pub mod bare;
 pub mod catalogue;
 pub mod device;

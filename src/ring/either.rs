@@ -141,6 +141,15 @@ pub struct RingDevice {
     batch: Batch,
 }
 
+/// The device's side of a ring of one kind.
+#[derive(Debug)]
+pub enum DeviceSide<'a> {
+    /// Of a split ring.
+    Split(&'a mut SplitDevice),
+    /// Of a packed ring.
+    Packed(&'a mut PackedDevice),
+}
+
 #[derive(Debug, Clone)]
 enum Kind {
     Split(SplitDevice),
@@ -212,20 +221,11 @@ impl RingDevice {
         self.in_order = on;
     }
 
-    /// The split ring that it is.
-    #[must_use]
-    pub fn split(&self) -> Option<&SplitDevice> {
-        match &self.kind {
-            Kind::Split(ring) => Some(ring),
-            Kind::Packed(..) => None,
-        }
-    }
-
-    /// The same, for whoever returns its chains in a way of his own.
-    pub fn split_mut(&mut self) -> Option<&mut SplitDevice> {
+    /// The ring that it is, for whoever takes and returns its chains in a way of his own.
+    pub fn side(&mut self) -> DeviceSide<'_> {
         match &mut self.kind {
-            Kind::Split(ring) => Some(ring),
-            Kind::Packed(..) => None,
+            Kind::Split(ring) => DeviceSide::Split(ring),
+            Kind::Packed(ring, _) => DeviceSide::Packed(ring),
         }
     }
 

@@ -16,10 +16,10 @@ pub mod split;
 
 pub use burst::Layout;
 pub use chain::Chain;
-pub use either::{RingDevice, RingDriver};
+pub use either::{DeviceSide, RingDevice, RingDriver};
 pub use error::RingError;
 pub use layout::{PackedLayout, QUEUE_SIZE_MAX, SplitLayout};
-pub use packed::device::{PackedChain, PackedDevice};
+pub use packed::device::{InRing, PackedChain, PackedDevice};
 pub use packed::driver::PackedDriver;
 pub use split::device::SplitDevice;
 pub use split::driver::{Buffer, HeadIndex, SplitDriver, Used};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::lane::{Arena, Bell, DevicePort, DriverPort, NET_HEADER_BYTES};
+use super::lane::{Arena, Bell, DevicePort, DriverPort, NET_HEADER_BYTES, Records};
 use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, Reach, RegionLayout, UserAddresses};
 use crate::ring::RingError;
 use crate::ring::burst::{Device, Driver, Layout, RingOptions};
@@ -196,6 +196,7 @@ impl Machine {
             call: line.call.clone(),
             enabled: true,
             dirty: None,
+            record: Records::default(),
         })
     }
 }

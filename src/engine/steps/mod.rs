@@ -27,6 +27,7 @@ use super::tracks::Track;
 use super::traffic::DeliveryId;
 use crate::judge::matcher::Matcher;
 use crate::judge::oracle::Seen;
+use crate::memory::Inflight;
 use crate::peer::qemu::CommandId;
 use crate::scenario::model::{Pattern, Step};
 use crate::scenario::scalar::{Duration, Node};
@@ -110,6 +111,13 @@ pub(super) enum Waiting {
     Idle(PeerId),
     /// The oracle to have seen so many chains of a ring.
     Ring { link: LinkId, ring: u32, wanted: Seen },
+    /// So many requests to be in flight, by an inflight area.
+    InFlight {
+        area: Inflight,
+        peer: PeerId,
+        ring: u16,
+        wanted: usize,
+    },
 }
 
 impl Waiting {
@@ -347,7 +355,7 @@ impl<'a> Run<'a> {
             Step::Image(image) => self.image_step(image, span)?,
             Step::Migration(step) => return self.begin_migration(step, span),
             Step::Dies(step) => self.dies_step(step, span)?,
-            Step::Inflight(step) => self.inflight_step(step, span)?,
+            Step::Inflight(step) => return self.begin_inflight(step, span),
             Step::Config(config) => {
                 let peer = self.peer(&config.peer.value, config.peer.span)?;
                 if self.peers[peer.0].spec.is_simulated() {
@@ -408,6 +416,12 @@ impl<'a> Run<'a> {
             Waiting::LetGo(name) => Ok(self.poll_let_go(name)),
             Waiting::Idle(peer) => self.poll_idle(span, *peer),
             Waiting::Ring { link, ring, wanted } => Ok(self.ring_has_seen(*link, *ring, *wanted)),
+            Waiting::InFlight {
+                area,
+                peer,
+                ring,
+                wanted,
+            } => self.has_in_flight(area, (*peer, *ring), *wanted, span),
         }
     }
 

@@ -27,7 +27,7 @@ impl Run<'_> {
 
     /// Whether a step waits for what is only seen by looking.
     pub(in super::super) fn awaits_rings(&self) -> bool {
-        let looks = |waiting: &Waiting| matches!(waiting, Waiting::Ring { .. });
+        let looks = |waiting: &Waiting| matches!(waiting, Waiting::Ring { .. } | Waiting::InFlight { .. });
         self.tracks
             .iter()
             .any(|track| track.waiting.as_ref().is_some_and(looks))

@@ -40,6 +40,7 @@ impl Run<'_> {
             Waiting::LetGo(name) => format!("the thread of `{name}` to go on"),
             Waiting::Idle(peer) => format!("every thread of `{}` to sleep", self.peers[peer.0].spec.name),
             Waiting::Ring { ring, wanted, .. } => chains(*ring, Some(*wanted)),
+            Waiting::InFlight { ring, wanted, .. } => format!("{wanted} requests in flight on ring {ring}"),
             Waiting::Nothing => "nothing".to_owned(),
         }
     }

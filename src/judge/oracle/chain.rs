@@ -37,6 +37,18 @@ pub struct Chain {
     bytes: u64,
 }
 
+impl Chain {
+    /// One whose slots may have been written over meanwhile, so that it is not known what it holds.
+    pub(super) fn unread(id: u16, slots: u16) -> Self {
+        Self {
+            id,
+            slots,
+            writable: u64::from(u32::MAX),
+            ..Self::default()
+        }
+    }
+}
+
 /// What can be wrong with descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {

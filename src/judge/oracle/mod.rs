@@ -156,7 +156,7 @@ impl Oracle {
     /// Takes the files of such a message, after its event. They are mapped for reading only; what cannot be mapped is not looked at.
     pub fn take_files(&mut self, link: LinkId, message: &Message, files: Vec<OwnedFd>, facts: &Facts, now: Moment) {
         let watch = self.links.entry(link.0).or_default();
-        watch.take_files(message, files);
+        watch.take_files(message, files, facts);
         watch.follow(facts, now, &mut self.marks);
     }
 

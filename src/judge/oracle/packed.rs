@@ -10,7 +10,7 @@ use super::chain::{self, Budget, Chain};
 use super::mark::Mark;
 use super::rule::{Sight, Standing};
 use super::{Ground, Sink};
-use crate::memory::{GuestAccess, MemoryError};
+use crate::memory::{GuestAccess, MemoryError, PackedInflight};
 use crate::ring::packed::DESC_F_WRITE;
 use crate::ring::{QUEUE_SIZE_MAX, RingError};
 
@@ -44,6 +44,36 @@ impl PackedLayout {
     fn slot(&self, at: u16) -> u64 {
         self.ring + 16 * u64::from(at)
     }
+
+    /// What a back-end that has gone had in its hands, by the inflight area; none if that is not in use.
+    pub(super) fn left_by_crash(&self, area: &PackedInflight, queue: u16, mem: &dyn GuestAccess) -> Option<LeftOver> {
+        let places = area.positions(queue).ok()?.map(|used| Place {
+            at: used.at,
+            wrap: used.wrap,
+        });
+        let [now, old] = places;
+        if old.at >= self.size {
+            return None;
+        }
+        let flags = mem.load_u16(self.slot(old.at) + 14, Ordering::Acquire).ok()?;
+        let returned = !old.is_available(flags);
+        let mut chains = Vec::new();
+        for entry in area.left_by_crash(queue, returned).ok()? {
+            let chain = area.chain(queue, entry).ok()?;
+            chains.push((chain.last()?.id, chain.len() as u16));
+        }
+        let used = if returned { now } else { old };
+        Some(LeftOver { used, chains })
+    }
+}
+
+/// What a back-end that has gone had in its hands.
+#[derive(Debug)]
+pub(super) struct LeftOver {
+    /// Where the next chain is used.
+    used: Place,
+    /// Chains, the oldest first: id, and the slots that it takes.
+    chains: Vec<(u16, u16)>,
 }
 
 /// A place in the ring, with the wrap counter that holds there.
@@ -96,8 +126,8 @@ impl Place {
 struct Held {
     /// How many chains were made available before it.
     order: u64,
-    /// Its first slot.
-    place: Place,
+    /// Its first slot; none if it was taken by an earlier back-end, since when its slots may have been written over.
+    place: Option<Place>,
     chain: Box<Chain>,
     logged: bool,
     disabled: bool,
@@ -147,6 +177,31 @@ impl Packed {
             // chains in between were taken by an earlier back-end
             is_lost: avail != used || avail.at >= layout.size,
         })
+    }
+
+    /// A ring that another back-end has left with these chains in its hands, the oldest first: all that was ever taken and not
+    /// returned.
+    pub(super) fn take_over(layout: PackedLayout, left: &LeftOver, mem: &dyn GuestAccess) -> Result<Self, RingError> {
+        let mut ring = Self::start(layout, 0, true, mem)?;
+        ring.used = left.used;
+        for (id, slots) in &left.chains {
+            ring.count += 1;
+            let held = Held {
+                order: ring.count,
+                place: None,
+                chain: Box::new(Chain::unread(*id, *slots)),
+                logged: false,
+                disabled: false,
+            };
+            ring.slots += u32::from(*slots);
+            ring.out.insert(*id, held);
+            ring.offered.insert(*id);
+        }
+        ring.is_lost = left.used.at >= layout.size || ring.slots > u32::from(layout.size);
+        ring.avail = left
+            .used
+            .ahead(ring.slots.min(u32::from(layout.size)) as u16, layout.size);
+        Ok(ring)
     }
 
     fn flags(&self, mem: &dyn GuestAccess, place: Place) -> Result<u16, MemoryError> {
@@ -233,7 +288,7 @@ impl Packed {
             self.count += 1;
             let held = Held {
                 order: self.count,
-                place,
+                place: Some(place),
                 chain: Box::new(chain),
                 logged: ground.is_logged,
                 disabled: ground.disabled,
@@ -245,9 +300,10 @@ impl Packed {
 
     /// Whether the slots of a chain that is out are as they were when it was made available.
     fn still_lies(&self, id: u16, held: &Held, mem: &dyn GuestAccess) -> Result<bool, MemoryError> {
-        let last = held.place.ahead(held.chain.slots - 1, self.layout.size);
+        let Some(place) = held.place else { return Ok(false) };
+        let last = place.ahead(held.chain.slots - 1, self.layout.size);
         let is_its_own = mem.read_u16(self.layout.slot(last.at) + 12)? == id;
-        Ok(is_its_own && held.place.is_available(self.flags(mem, held.place)?))
+        Ok(is_its_own && place.is_available(self.flags(mem, place)?))
     }
 
     fn take_used(&mut self, ground: &Ground, sink: &mut Sink) -> Result<(), MemoryError> {

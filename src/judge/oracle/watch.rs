@@ -11,11 +11,13 @@ use super::{Found, Ground, Seen, Sink, Terms};
 use crate::judge::monitor::look::{Facts, RingFacts, SETTLED_REPLIES};
 use crate::judge::monitor::states::Postcopy;
 use crate::judge::monitor::{Enable, Run, Setting};
-use crate::memory::{DirtyLog, GuestAccess, Inflight, LOG_PAGE_BYTES, MemRegionDesc, MemoryError, RegionTable};
+use crate::memory::{
+    DirtyLog, GuestAccess, Inflight, InflightFormat, LOG_PAGE_BYTES, MemRegionDesc, MemoryError, RegionTable,
+};
 use crate::ring::SplitLayout;
 use crate::sys::clock::Moment;
 use crate::trace::EventKind;
-use crate::wire::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, LOG_ALL, PROTOCOL_FEATURES};
+use crate::wire::features::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, LOG_ALL, PROTOCOL_FEATURES, RING_PACKED};
 use crate::wire::id::frontend as id;
 use crate::wire::{Channel, MemRegion, Message, Party, Payload, ProtocolFeature, VringAddr};
 
@@ -96,7 +98,7 @@ impl Watch {
     }
 
     /// Maps what the front-end handed over. What cannot be mapped leaves a gap, in which nothing is looked at.
-    pub(super) fn take_files(&mut self, message: &Message, files: Vec<OwnedFd>) {
+    pub(super) fn take_files(&mut self, message: &Message, files: Vec<OwnedFd>, facts: &Facts) {
         match (message.request, &message.payload) {
             (id::SET_MEM_TABLE, Payload::MemTable(table)) => {
                 self.memory.clear();
@@ -119,7 +121,11 @@ impl Watch {
             }
             (id::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
                 let (queues, size) = (area.num_queues, area.queue_size);
-                let map = |file| Inflight::map_to_look(file, area.mmap_offset, area.mmap_size, queues, size);
+                let format = match facts.has_bits(RING_PACKED) {
+                    false => InflightFormat::Split,
+                    true => InflightFormat::Packed,
+                };
+                let map = |file| Inflight::map_to_look(file, format, area.mmap_offset, area.mmap_size, queues, size);
                 self.inflight = files.into_iter().next().and_then(|file| map(file).ok());
             }
             _ => {}
@@ -423,20 +429,34 @@ impl Ring {
     ) -> Option<Self> {
         let address = state.address?;
         let base = state.base.unwrap_or(0);
+        // of what is recorded in it nothing holds before a back-end has begun to
+        let inflight = inflight
+            .and_then(|(area, index)| Some((area, u16::try_from(index).ok()?)))
+            .filter(|(area, index)| area.is_begun(*index) == Ok(true));
         let kind = match place(&address, state, facts, memory)? {
             Place::Split(layout) => {
                 let used = memory
                     .load_u16(layout.used_idx(), std::sync::atomic::Ordering::Acquire)
                     .ok()?;
-                let left = inflight.and_then(|(area, index)| area.left_by_crash(index.try_into().ok()?, used).ok());
-                Kind::Split(match left.filter(|left| !left.is_empty()) {
+                let left = inflight.and_then(|(area, index)| match area {
+                    Inflight::Split(area) => area.left_by_crash(index, used).ok(),
+                    Inflight::Packed(_) => None,
+                });
+                Kind::Split(match left {
                     Some(left) => Split::take_over(layout, &left, memory).ok()?,
                     None => Split::start(layout, base as u16, memory).ok()?,
                 })
             }
             Place::Packed(layout) => {
                 let may_be_half = terms.profile.puts_up_with(Setting::PackedStartHalf);
-                Kind::Packed(Packed::start(layout, base, may_be_half, memory).ok()?)
+                let left = inflight.and_then(|(area, index)| match area {
+                    Inflight::Split(_) => None,
+                    Inflight::Packed(area) => layout.left_by_crash(area, index, memory),
+                });
+                Kind::Packed(match left {
+                    Some(left) => Packed::take_over(layout, &left, memory).ok()?,
+                    None => Packed::start(layout, base, may_be_half, memory).ok()?,
+                })
             }
         };
         Some(Self {

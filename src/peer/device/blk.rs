@@ -2,6 +2,11 @@
 
 pub mod request;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
 use crate::memory::GuestAccess;
 use crate::ring::Chain;
 
@@ -106,6 +111,8 @@ pub struct BlkStats {
 pub struct Blk {
     options: BlkOptions,
     disk: Vec<u8>,
+    /// Where all that is written is written as well, before the request comes back.
+    image: Option<Arc<File>>,
     config: Vec<u8>,
     stats: BlkStats,
 }
@@ -133,9 +140,19 @@ impl Blk {
         Ok(Self {
             options,
             disk,
+            image: None,
             config,
             stats: BlkStats::default(),
         })
+    }
+
+    /// A disk whose content is in a file, and stays there when whoever serves it is killed.
+    pub fn on_file(options: BlkOptions, file: File) -> Result<Self, DeviceError> {
+        let mut disk = Self::new(options)?;
+        let whole = |error: io::Error| DeviceError::Image { why: error.to_string() };
+        file.read_exact_at(&mut disk.disk, 0).map_err(whole)?;
+        disk.image = Some(Arc::new(file));
+        Ok(disk)
     }
 
     /// The content, from sector 0 on.
@@ -177,9 +194,9 @@ impl Blk {
             T_OUT => match self.range(sector, given).filter(|_| !self.options.read_only) {
                 Some(range) => {
                     let bytes = chain.read_range(mem, HEADER_BYTES, range.len())?;
-                    self.disk[range].copy_from_slice(&bytes);
+                    self.disk[range.clone()].copy_from_slice(&bytes);
                     self.stats.writes += 1;
-                    Ok((S_OK, 0))
+                    Ok((self.keep(range), 0))
                 }
                 None => Ok((S_IOERR, 0)),
             },
@@ -214,9 +231,22 @@ impl Blk {
                 _ => return Ok(S_IOERR),
             }
         }
-        ranges.into_iter().for_each(|range| self.disk[range].fill(0));
         self.stats.writes += 1;
-        Ok(S_OK)
+        let mut status = S_OK;
+        for range in ranges {
+            self.disk[range.clone()].fill(0);
+            status = status.max(self.keep(range));
+        }
+        Ok(status)
+    }
+
+    /// Writes a range to the file, if there is one; gives the status of the request.
+    fn keep(&self, range: std::ops::Range<usize>) -> u8 {
+        let Some(image) = &self.image else { return S_OK };
+        match image.write_all_at(&self.disk[range.clone()], range.start as u64) {
+            Ok(()) => S_OK,
+            Err(_) => S_IOERR,
+        }
     }
 
     /// The range of the disk, if it is whole sectors inside the disk and not too long for one request.

@@ -32,6 +32,20 @@ pub enum DeviceError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The inflight area is for rings of the other kind.
+    #[error("ring {ring} is {kind}, and the inflight area is not for such rings")]
+    InflightKind {
+        /// The ring.
+        ring: u16,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// The file of a disk cannot be read.
+    #[error("the file of the disk cannot be read: {why}")]
+    Image {
+        /// What the system says.
+        why: String,
+    },
     /// A queue inside the model is full.
     #[error("{what} is full at {limit}")]
     Full {

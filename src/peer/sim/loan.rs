@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::memory::{DirtyLog, Reach};
 use crate::ring::RingError;
 use crate::ring::burst::{Device, Layout, RingOptions};
-use crate::traffic::lane::{Bell, DevicePort, Dirty};
+use crate::traffic::lane::{Bell, DevicePort, Dirty, Record, Records};
 
 /// VIRTIO_F_RING_PACKED.
 pub const F_RING_PACKED: u64 = 1 << 34;
@@ -50,6 +50,8 @@ pub struct BackLoan {
     pub logs_ring: bool,
     /// The driver merges receive buffers.
     pub merges: bool,
+    /// Where it is recorded what is in hand.
+    pub record: Option<Result<Record, RingError>>,
 }
 
 impl BackLoan {
@@ -66,6 +68,7 @@ impl BackLoan {
             kick: Bell::new(self.kick),
             call: Bell::new(self.call),
             enabled: self.enabled,
+            record: Records::new(self.record.transpose()?),
             dirty: self.log.map(|log| Dirty::new(log, logs_ring.then_some(layout))),
         })
     }

@@ -21,6 +21,30 @@ pub struct PackedChain {
     pub descriptors: u16,
 }
 
+/// A descriptor as it stands in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InRing {
+    /// The buffer's address.
+    pub addr: u64,
+    /// Its bytes.
+    pub len: u32,
+    /// The buffer id.
+    pub id: u16,
+    /// The flags.
+    pub flags: u16,
+}
+
+impl InRing {
+    fn of(raw: &Descriptor) -> Self {
+        Self {
+            addr: raw.addr,
+            len: raw.len,
+            id: raw.flags,
+            flags: raw.next,
+        }
+    }
+}
+
 /// The device's side of a packed ring.
 #[derive(Debug, Clone)]
 pub struct PackedDevice {
@@ -87,8 +111,33 @@ impl PackedDevice {
         Ok(self.avail.is_avail(flags))
     }
 
+    /// Where the next descriptor is taken, and where the next is used.
+    #[must_use]
+    pub fn stands(&self) -> (Position, Position) {
+        (self.avail, self.used)
+    }
+
+    /// Goes on somewhere else: at `used`, with so many descriptors behind it that were taken and not returned.
+    pub fn go_on(&mut self, used: Position, taken: u16) -> Result<(), RingError> {
+        let size = self.layout.size;
+        if used.at >= size || taken > size {
+            return Err(RingError::BaseOutOfRange { at: used.at, size });
+        }
+        (self.avail, self.used) = (used.advanced(taken, size), used);
+        Ok(())
+    }
+
     /// Takes the next available chain, if there is one. A chain that is wrong in itself is skipped and never returned.
     pub fn pop(&mut self, mem: &dyn GuestAccess) -> Result<Option<PackedChain>, RingError> {
+        self.pop_noting(mem, &mut |_| {})
+    }
+
+    /// The same for somebody who keeps the descriptors, as they stand in the ring.
+    pub fn pop_noting(
+        &mut self,
+        mem: &dyn GuestAccess,
+        note: &mut dyn FnMut(InRing),
+    ) -> Result<Option<PackedChain>, RingError> {
         if !self.is_available(mem)? {
             return Ok(None);
         }
@@ -99,12 +148,10 @@ impl PackedDevice {
             let index = self.avail.at;
             let raw = read_descriptor(mem, self.layout.slot(index))?;
             let (id, flags) = (raw.flags, raw.next);
+            note(InRing::of(&raw));
             self.avail = self.avail.advanced(1, size);
             if result.is_ok() {
-                result = match flags & DESC_F_INDIRECT {
-                    0 => collect.take(index, &raw, flags),
-                    _ => collect.table(mem, &Descriptor { flags, next: 0, ..raw }, size),
-                };
+                result = collect.follow(mem, index, &raw, size);
             }
             if flags & DESC_F_NEXT == 0 {
                 result?;
@@ -131,6 +178,84 @@ impl PackedDevice {
         Ok(())
     }
 
+    /// Takes a chain of an earlier life again, of which an inflight area has kept the descriptors.
+    pub fn resubmit(&mut self, mem: &dyn GuestAccess, descriptors: &[InRing]) -> Result<PackedChain, RingError> {
+        let mut collect = Collect::new(0);
+        for (index, kept) in descriptors.iter().enumerate() {
+            let raw = Descriptor {
+                addr: kept.addr,
+                len: kept.len,
+                flags: kept.id,
+                next: kept.flags,
+            };
+            collect.chain.head = kept.id;
+            collect.follow(mem, index as u16, &raw, self.layout.size)?;
+        }
+        self.taken = self.taken.saturating_add(1);
+        Ok(PackedChain {
+            chain: collect.chain,
+            descriptors: descriptors.len() as u16,
+        })
+    }
+
+    /// A chain that was taken again is not carried out now after all.
+    pub fn undo_resubmit(&mut self) {
+        self.taken = self.taken.saturating_sub(1);
+    }
+
+    /// Returns several chains at once, each (id, descriptors, bytes written): the first one's flags are written last, and with
+    /// this one store the driver sees all of them.
+    pub fn push_all(&mut self, mem: &dyn GuestAccess, chains: &[(u16, u16, u32)]) -> Result<(), RingError> {
+        let mut at = self.used;
+        let mut flags = Vec::with_capacity(chains.len());
+        for (id, descriptors, len) in chains {
+            flags.push(self.write_used(mem, at, *id, *len)?);
+            at = at.advanced(*descriptors, self.layout.size);
+        }
+        for (slot, flags) in flags.into_iter().rev() {
+            mem.store_u16(slot, flags, Ordering::Release)?;
+        }
+        let descriptors = chains.iter().map(|(_, descriptors, _)| u32::from(*descriptors)).sum();
+        self.used = at;
+        self.taken = self.taken.saturating_sub(chains.len() as u16);
+        self.moved = self.moved.map(|moved| moved.saturating_add(descriptors));
+        Ok(())
+    }
+
+    /// Whether the slot at `place` is what a driver has made available there, and nobody has returned.
+    pub fn is_untouched(&self, mem: &dyn GuestAccess, place: Position) -> Result<bool, RingError> {
+        let flags = mem.load_u16(self.layout.slot(place.at) + 14, Ordering::Acquire)?;
+        Ok(place.is_avail(flags))
+    }
+
+    /// Takes back what a predecessor has written of a batch that the driver was never shown: in these slots nothing is used.
+    pub fn take_back(&self, mem: &dyn GuestAccess, from: Position, to: Position) -> Result<(), RingError> {
+        let size = self.layout.size;
+        let mut place = from;
+        for _ in 0..size {
+            if place == to {
+                break;
+            }
+            let slot = self.layout.slot(place.at) + 14;
+            if place.is_used(mem.load_u16(slot, Ordering::Acquire)?) {
+                mem.store_u16(slot, place.avail_flags(), Ordering::Release)?;
+            }
+            place = place.advanced(1, size);
+        }
+        Ok(())
+    }
+
+    /// Writes a used descriptor but for its flags, which are to be written there.
+    fn write_used(&self, mem: &dyn GuestAccess, at: Position, id: u16, len: u32) -> Result<(u64, u16), RingError> {
+        let slot = self.layout.slot(at.at);
+        let mut raw = [0; 6];
+        raw[..4].copy_from_slice(&len.to_le_bytes());
+        raw[4..].copy_from_slice(&id.to_le_bytes());
+        mem.write(slot + 8, &raw)?;
+        let written = if len > 0 { DESC_F_WRITE } else { 0 };
+        Ok((slot + 14, at.used_flags() | written))
+    }
+
     /// Returns a chain with the bytes written to it.
     pub fn push(&mut self, mem: &dyn GuestAccess, id: u16, descriptors: u16, len: u32) -> Result<(), RingError> {
         self.push_batch(mem, id, descriptors, len, 1)
@@ -145,13 +270,8 @@ impl PackedDevice {
         len: u32,
         chains: u16,
     ) -> Result<(), RingError> {
-        let slot = self.layout.slot(self.used.at);
-        let mut raw = [0; 6];
-        raw[..4].copy_from_slice(&len.to_le_bytes());
-        raw[4..].copy_from_slice(&id.to_le_bytes());
-        mem.write(slot + 8, &raw)?;
-        let written = if len > 0 { DESC_F_WRITE } else { 0 };
-        mem.store_u16(slot + 14, self.used.used_flags() | written, Ordering::Release)?;
+        let (flags_at, flags) = self.write_used(mem, self.used, id, len)?;
+        mem.store_u16(flags_at, flags, Ordering::Release)?;
         self.used = self.used.advanced(descriptors, self.layout.size);
         self.taken = self.taken.saturating_sub(chains);
         self.moved = self.moved.map(|moved| moved.saturating_add(u32::from(descriptors)));
@@ -201,6 +321,19 @@ impl Collect {
             chain: Chain::default(),
             head,
             bytes: 0,
+        }
+    }
+
+    /// The next descriptor of the ring, which may be a table.
+    fn follow(&mut self, mem: &dyn GuestAccess, index: u16, raw: &Descriptor, size: u16) -> Result<(), RingError> {
+        // id and flags stand where a split ring's descriptor has flags and next
+        let flags = raw.next;
+        match flags & DESC_F_INDIRECT {
+            0 => self.take(index, raw, flags),
+            _ => {
+                let table = Descriptor { flags, next: 0, ..*raw };
+                self.table(mem, &table, size)
+            }
         }
     }
 

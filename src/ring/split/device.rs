@@ -63,6 +63,11 @@ impl SplitDevice {
         self.avail_idx
     }
 
+    /// Goes on with another available chain as the next: behind all that was taken in an earlier life.
+    pub fn go_on(&mut self, base: u16) {
+        self.avail_idx = base;
+    }
+
     /// The next used index to write.
     #[must_use]
     pub fn used_idx(&self) -> u16 {

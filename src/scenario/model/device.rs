@@ -350,9 +350,20 @@ pub struct InflightStep {
     /// So many are.
     #[serde(default)]
     pub count: Option<At<Num>>,
-    /// Nothing is, and the area has noted the used index.
+    /// Waits until so many are, at least, or until all have come back: a process may be faster than whoever looks. Nothing else is
+    /// looked at in the same step.
+    #[serde(default)]
+    pub at_least: Option<At<Num>>,
+    /// Nothing is, the area has noted where the used ring stands, and of a packed ring every entry is free.
     #[serde(default)]
     pub settled: bool,
+    /// Fields at the beginning of the ring's region: `version`, `desc_num` and `used_idx`; for a split ring `last_batch_head`, for
+    /// a packed one `free_head`, `old_free_head`, `old_used_idx`, `used_wrap_counter` and `old_used_wrap_counter`.
+    #[serde(default)]
+    pub fields: Ordered<At<Num>>,
+    /// Packed ring: descriptors of each request in flight, the one that was taken first in front.
+    #[serde(default)]
+    pub descriptors: Option<Vec<At<Num>>>,
 }
 
 /// `dies`.
@@ -367,6 +378,9 @@ pub struct DiesStep {
     /// At which request that gets there from here on, from 1; default 1. Requests that are returned together get there together.
     #[serde(default)]
     pub request: Option<At<Num>>,
+    /// Instead: before which of its writes to the inflight area and to rings, from 1.
+    #[serde(default)]
+    pub write: Option<At<Num>>,
 }
 
 /// Moments on the way of a request.
@@ -377,13 +391,13 @@ pub enum DiesAt {
     Taken,
     /// It has been carried out, and nobody has been told.
     CarriedOut,
-    /// Its batch is linked in the area, and the used index has not moved.
+    /// Its batch is linked in the area, and the driver does not see it yet.
     Linked,
-    /// The used index has moved, and the area still says that it is in flight.
+    /// The driver sees it, and the area still says that it is in flight.
     Used,
     /// Of its batch one is not in flight any more, for others the area says so.
     HalfCleared,
-    /// None of its batch is in flight, and the area does not know of the used index.
+    /// None of its batch is in flight, and the area does not know that the batch is over.
     Cleared,
     /// All is recorded, and the driver has not been called.
     Uncalled,

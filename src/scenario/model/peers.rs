@@ -120,7 +120,7 @@ pub enum InflightFault {
     RecordsNothing,
     /// What was returned stays in flight.
     ClearsNothing,
-    /// A successor does not look at what was cut off between the used index and the area.
+    /// A successor does not look at what was cut off between the ring and the area.
     NoRollback,
     /// A successor takes one request out of a batch that was cut off, and not all of it.
     RollsOneBack,

@@ -4,7 +4,7 @@
 use crate::wire::{Channel, Dialect, Party};
 
 use super::super::diagnostic::Diagnostic;
-use super::super::model::{AskDuring, ConfigStep, InflightStep, PeerDecl, RequestStep, SharedStep};
+use super::super::model::{AskDuring, ConfigStep, DiesStep, InflightStep, PeerDecl, RequestStep, SharedStep};
 use super::super::scalar::{Node, Num, Ordered};
 use super::super::span::{At, Span};
 use super::peers::{Kind, Peer};
@@ -77,13 +77,51 @@ impl<'a> Cx<'a> {
         }
     }
 
+    pub(super) fn dies(&mut self, step: &DiesStep) {
+        self.actor(&step.peer, "dies", Some(Party::BackEnd), Kinds::Simulated);
+        let other = step
+            .at
+            .as_ref()
+            .map(|at| at.span)
+            .or(step.request.as_ref().map(|request| request.span));
+        if let (Some(write), Some(other)) = (&step.write, other) {
+            let error = Diagnostic::error("it dies at a moment of a request's way, or before a write, not both");
+            self.report(error.at(write.span).note(other, "here is the moment"));
+        }
+    }
+
     pub(super) fn inflight(&mut self, step: &InflightStep) {
+        for (field, _) in step
+            .fields
+            .iter()
+            .filter(|(field, _)| !INFLIGHT_FIELDS.contains(&field.value.as_str()))
+        {
+            let error = format!("an inflight area has no field `{}`", field.value);
+            let fields = INFLIGHT_FIELDS.join("`, `");
+            self.report(
+                Diagnostic::error(error)
+                    .at(field.span)
+                    .help(format!("its fields are `{fields}`")),
+            );
+        }
         let Some(peer) = self.actor(&step.peer, "inflight", Some(Party::FrontEnd), Kinds::Simulated) else {
             return;
         };
-        if step.requests.is_none() && step.count.is_none() && !step.settled {
+        let says = step.requests.is_some()
+            || step.count.is_some()
+            || step.at_least.is_some()
+            || step.descriptors.is_some()
+            || step.settled;
+        if !says && step.fields.is_empty() {
             let error = Diagnostic::error("`inflight` says nothing of what is in flight").at(step.peer.span);
-            self.report(error.help("give `requests`, `count` or `settled`"));
+            self.report(error.help("give `requests`, `count`, `at_least`, `descriptors`, `fields` or `settled`"));
+        }
+        if let (Some(at_least), true) = (
+            &step.at_least,
+            step.requests.is_some() || step.count.is_some() || step.settled,
+        ) {
+            let error = Diagnostic::error("`at_least` waits, and nothing else is looked at in the same step");
+            self.report(error.at(at_least.span).help("make two steps of it"));
         }
         if peer.decl.keeps_inflight.as_ref().is_none_or(|keeps| !keeps.value) {
             let error = format!("`{}` has no inflight area", step.peer.value);
@@ -156,6 +194,19 @@ impl<'a> Cx<'a> {
         }
     }
 }
+
+/// What a region of an inflight area begins with, in either format.
+const INFLIGHT_FIELDS: [&str; 9] = [
+    "version",
+    "desc_num",
+    "last_batch_head",
+    "used_idx",
+    "free_head",
+    "old_free_head",
+    "old_used_idx",
+    "used_wrap_counter",
+    "old_used_wrap_counter",
+];
 
 fn asks_on(party: Party) -> Channel {
     match party {

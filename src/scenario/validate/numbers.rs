@@ -103,7 +103,10 @@ impl<'a> Cx<'a> {
                 self.within("fill", step.fill.as_ref(), 0, 255);
                 self.within("sectors", step.sectors.as_ref(), 1, SECTORS_MAX);
             }
-            Step::Dies(step) => self.within("request", step.request.as_ref(), 1, u64::from(u16::MAX)),
+            Step::Dies(step) => {
+                self.within("request", step.request.as_ref(), 1, u64::from(u16::MAX));
+                self.within("write", step.write.as_ref(), 1, u64::from(u32::MAX));
+            }
             Step::Inflight(step) => self.ring_of("ring", step.ring.as_ref(), named(self, &step.peer)),
             Step::Image(step) => {
                 self.within("fill", Some(&step.fill), 0, 255);

@@ -117,7 +117,7 @@ impl<'a> Cx<'a> {
             Step::Echo(echo) => drop(self.actor(&echo.peer, "echo", FRONT, Kinds::Simulated)),
             Step::Image(image) => drop(self.actor(&image.peer, "image", BACK, Kinds::Process)),
             Step::Migration(step) => drop(self.actor(&step.peer, "migration", FRONT, Kinds::Simulated)),
-            Step::Dies(dies) => drop(self.actor(&dies.peer, "dies", BACK, Kinds::Simulated)),
+            Step::Dies(dies) => self.dies(dies),
             Step::Inflight(step) => self.inflight(step),
             Step::Config(config) => self.config(config),
             Step::Driver(driver) => self.driver(driver),

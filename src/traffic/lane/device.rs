@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::credit::Credit;
 use super::{BURST_MAX, BURSTS_A_STEP, Bell, Lane, NET_HEADER_BYTES, NUM_BUFFERS_AT, Pace, Progress, Scratch, Trouble};
-use super::{discard, hand_over};
+use super::{Records, discard, hand_over};
 use crate::memory::{DirtyLog, Reach};
 use crate::ring::burst::{Chains, DeviceRing, Layout, TakenChain, Ticket};
 use crate::ring::{PackedLayout, SplitLayout};
@@ -32,6 +32,8 @@ pub struct DevicePort<R> {
     pub enabled: bool,
     /// Where writes are noted.
     pub dirty: Option<Dirty>,
+    /// Where it is recorded what is in hand.
+    pub record: Records,
 }
 
 /// The dirty log of a front-end that is being migrated.
@@ -243,6 +245,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
                     Err(error) => wrong = Some(error.into()),
                 }
                 self.has_caught_up = next < self.burst;
+                if next > 0 {
+                    port.record.taken(&coming)?;
+                }
             }
             for chain in chains.iter() {
                 match chain.readable {
@@ -264,7 +269,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceReceiver<R
             if !chains.is_empty() {
                 let alarm = self.sink.alarm().map(Trouble::Frame);
                 wrong = wrong.or(alarm);
+                port.record.given(&chains, chains.len())?;
                 show(&mut port.ring, port.dirty.as_ref(), &port.call)?;
+                port.record.returned()?;
                 moved += chains.len();
             }
             if next == 0 {
@@ -405,6 +412,7 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
         let wanted = if self.merges { self.buffers } else { allowed };
         let mut chains = std::mem::take(&mut self.chains).emptied();
         let taken = port.ring.take(&port.reach, &mut chains, wanted)?;
+        port.record.taken(&chains)?;
         let stamp = if self.stamps { now.max(1) } else { 0 };
         let (mut used, mut sent) = (0, 0);
         let mut wrong = None;
@@ -444,11 +452,14 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for DeviceSender<R> 
             (used, sent) = (used + count, sent + 1);
         }
         if used < taken {
+            port.record.put_back(&chains, taken - used)?;
             port.ring.put_back(&chains, taken - used)?;
         }
+        port.record.given(&chains, used)?;
         self.chains = chains.emptied();
         if used > 0 {
             port.publish()?;
+            port.record.returned()?;
         }
         wrong.map_or(Ok(sent), Err)
     }

@@ -53,6 +53,28 @@ impl<R: DeviceRing> Forward<R> {
     }
 }
 
+/// Settles what another one has left that was killed: a burst that the receiver was shown, and of which the sender was not told, is
+/// returned to that, so that no packet goes on twice.
+fn inherit<R: DeviceRing>(from: &mut DevicePort<R>, to: &mut DevicePort<R>) -> Result<(), Trouble> {
+    let (Some(sender), Some(receiver)) = (from.record.of(), to.record.of()) else {
+        return Ok(());
+    };
+    let shown = match receiver.is_cut_off()? && !sender.is_cut_off()? {
+        true => sender.in_flight()?,
+        false => 0,
+    };
+    if shown > 0 {
+        let mut chains = Chains::new();
+        let taken = from.ring.take(&from.reach, &mut chains, shown)?;
+        chains.iter().for_each(|chain| from.ring.give(chain.ticket, 0));
+        drop(chains);
+        from.publish()?;
+        from.record.returned_for_it(taken as u16);
+    }
+    from.record.settle()?;
+    to.record.settle()
+}
+
 impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
     #[inline]
     fn step(&mut self, _now: u64) -> Result<usize, Trouble> {
@@ -64,13 +86,18 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
             return Ok(0);
         }
         let mut out = std::mem::take(&mut self.out).emptied();
+        if from.record.inherits() {
+            inherit(from, to)?;
+        }
         let taken = from.ring.take(&from.reach, &mut out, self.burst)?;
         if taken == 0 {
             self.out = out.emptied();
             return Ok(0);
         }
+        from.record.taken(&out)?;
         let mut back = std::mem::take(&mut self.back).emptied();
         let room = to.ring.take(&to.reach, &mut back, self.buffers)?;
+        to.record.taken(&back)?;
         let (mut sent, mut used) = (0, 0);
         for chain in out.iter() {
             let mut bytes = gather(&chain, &mut self.scratch.0[..]);
@@ -114,11 +141,15 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
             self.buffers = (2 * self.buffers).min(usize::from(to.ring.size()));
         }
         if sent < taken {
+            from.record.put_back(&out, taken - sent)?;
             from.ring.put_back(&out, taken - sent)?;
         }
         if used < room {
+            to.record.put_back(&back, room - used)?;
             to.ring.put_back(&back, room - used)?;
         }
+        to.record.given(&back, used)?;
+        from.record.given(&out, sent)?;
         (self.out, self.back) = (out.emptied(), back.emptied());
         if used > 0 {
             to.publish()?;
@@ -126,6 +157,9 @@ impl<R: DeviceRing + std::fmt::Debug + Send + 'static> Lane for Forward<R> {
         if sent > 0 {
             from.publish()?;
         }
+        // the receiver's last: what it says is not over was shown to it, and `inherit` goes by that
+        from.record.returned()?;
+        to.record.returned()?;
         self.forwarded += sent as u64;
         Ok(sent)
     }

@@ -9,6 +9,7 @@ mod direct;
 mod driver;
 mod forward;
 mod pace;
+mod record;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ pub use direct::DirectSender;
 pub use driver::{Arena, DriverPort, DriverReceiver, DriverSender};
 pub use forward::Forward;
 pub use pace::Pace;
+pub use record::{Record, Records};
 
 use super::frame::FRAME_BYTES_MAX;
 use super::sink::{Finding, Sink};

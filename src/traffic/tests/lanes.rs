@@ -12,10 +12,10 @@ use crate::traffic::sink::{Sink, What};
 use crate::traffic::sizes::Sizes;
 use crate::traffic::source::Source;
 
-const STREAM: u16 = 1;
+pub(super) const STREAM: u16 = 1;
 const ROUNDS_MAX: usize = 1_000_000;
 
-fn kind(packed: bool, size: u16, event_idx: bool) -> RingKind {
+pub(super) fn kind(packed: bool, size: u16, event_idx: bool) -> RingKind {
     RingKind {
         size,
         packed,
@@ -30,16 +30,16 @@ fn source(sizes: &Sizes) -> Source {
     Source::new(STREAM, sizes.clone())
 }
 
-fn sink() -> Sink {
+pub(super) fn sink() -> Sink {
     Sink::new(&[STREAM])
 }
 
-fn limit(frames: u64) -> Pace {
+pub(super) fn limit(frames: u64) -> Pace {
     Pace::new(Some(frames), None)
 }
 
 /// Steps all lanes until nothing moves any more.
-fn run(lanes: &mut [&mut dyn Lane]) -> Result<(), Trouble> {
+pub(super) fn run(lanes: &mut [&mut dyn Lane]) -> Result<(), Trouble> {
     let mut quiet = 0;
     for _ in 0..ROUNDS_MAX {
         let mut moved = 0;

@@ -1,5 +1,6 @@
 mod lanes;
 mod pumps;
+mod records;
 
 use proptest::prelude::*;
 

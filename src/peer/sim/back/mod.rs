@@ -109,6 +109,8 @@ pub struct SimBack {
     log: Option<Arc<DirtyLog>>,
     log_event: Option<OwnedFd>,
     inflight: Option<Recorder>,
+    /// The file of the area, and what was said of it: for rings on loan.
+    inflight_file: Option<(OwnedFd, crate::wire::Inflight)>,
     lives: Lives,
     status: u64,
     rings: Vec<Ring>,
@@ -145,6 +147,7 @@ impl SimBack {
             log: None,
             log_event: None,
             inflight: None,
+            inflight_file: None,
             lives: Lives::default(),
             status: 0,
             rings,
@@ -167,7 +170,7 @@ impl SimBack {
         self.memory.clear();
         self.log = None;
         self.log_event = None;
-        self.inflight = None;
+        (self.inflight, self.inflight_file) = (None, None);
         self.lives.begin();
         self.status = 0;
         for ring in &mut self.rings {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::inflight::Recorder;
 use super::{Answered, F_PROTOCOL_FEATURES, Refusal, SimBack};
 use crate::memory::{DirtyLog, Inflight, MemRegionDesc};
+use crate::sys::fd::duplicate;
 use crate::wire::id::frontend as request;
 use crate::wire::{Config, MemRegion, Message, Payload, ProtocolFeature, ShmemConfig, VringBase, VringFd, VringState};
 
@@ -37,6 +38,10 @@ impl SimBack {
                 self.rings.iter_mut().for_each(|ring| ring.enabled = false);
                 self.config.device.reset();
                 self.status = 0;
+                if message.request == request::RESET_DEVICE {
+                    // the driver makes its rings anew, and nothing that was recorded is in them (VU-IFL-04)
+                    (self.inflight, self.inflight_file) = (None, None);
+                }
                 Ok(None)
             }
             (request::SET_MEM_TABLE, Payload::MemTable(table)) => {
@@ -80,15 +85,22 @@ impl SimBack {
                 }
             }
             (request::GET_INFLIGHT_FD, Payload::Inflight(wanted)) => {
-                let (area, fd) = Inflight::allocate(wanted.num_queues, wanted.queue_size)?;
+                let format = self.inflight_format();
+                let (area, fd) = Inflight::allocate(format, wanted.num_queues, wanted.queue_size)?;
                 let mut reply = *wanted;
                 (reply.mmap_size, reply.mmap_offset) = (area.size(), 0);
                 Ok(Some((Payload::Inflight(reply), vec![fd])))
             }
             (request::SET_INFLIGHT_FD, Payload::Inflight(area)) => {
                 let fd = one_fd(&mut fds)?;
+                let file = duplicate(&fd).map_err(|error| Refusal::Because(error.to_string()))?;
+                self.inflight_file = Some((file, *area));
                 let (queues, size) = (area.num_queues, area.queue_size);
-                let area = Inflight::map(fd, area.mmap_offset, area.mmap_size, queues, size)?;
+                let format = self.inflight_format();
+                let mut area = Inflight::map(fd, format, area.mmap_offset, area.mmap_size, queues, size)?;
+                if let Some(life) = self.lives.last_writes() {
+                    area.lives(life.clone());
+                }
                 self.inflight = Some(Recorder::new(area, self.config.inflight_fault));
                 Ok(None)
             }

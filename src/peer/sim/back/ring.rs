@@ -55,11 +55,13 @@ impl SimBack {
         let layout = self.layout(index)?;
         let mut device = RingDevice::start(layout, base, &self.memory)?;
         // whoever has it on loan records nothing
-        if let Some(recorder) = self.inflight.as_mut().filter(|_| !lent)
-            && let Some(split) = device.split()
-            && let Some(base) = recorder.take_over(index, split)?
-        {
-            device = RingDevice::start(layout, u32::from(base), &self.memory)?;
+        if let Some(recorder) = self.inflight.as_mut().filter(|_| !lent) {
+            let taken_over = recorder.take_over(index, &mut device, &self.lives, &self.memory);
+            if self.lives.is_dying() {
+                self.die();
+                return Ok(());
+            }
+            taken_over?;
         }
         self.negotiate(&mut device, &self.memory)?;
         let ring = &mut self.rings[usize::from(index)];
@@ -240,9 +242,7 @@ impl SimBack {
                 turn,
             ));
         }
-        if let Some(recorder) = self.inflight.as_mut().filter(|recorder| recorder.follows(index))
-            && let Some(device) = device.split_mut()
-        {
+        if let Some(recorder) = self.inflight.as_mut().filter(|recorder| recorder.follows(index)) {
             let places = Places {
                 ring: ring_memory,
                 buffers,

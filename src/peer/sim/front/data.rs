@@ -106,13 +106,21 @@ impl SimFront {
             .map(|(head, _)| *head)
     }
 
-    /// What a split ring's used index is in memory now.
-    pub fn used_index(&self, ring: u16) -> Result<Option<u16>, FrontError> {
+    /// Chains of a ring that have not come back.
+    pub fn outstanding(&self, ring: u16) -> u16 {
+        let ring = self.rings.get(usize::from(ring));
+        ring.map_or(0, |ring| ring.driver.outstanding())
+    }
+
+    /// Where the device has got to with returning chains: of a split ring the used index that is in memory now; of a packed one
+    /// as far as the driver has seen, as SET_VRING_BASE writes it, since nothing else tells.
+    pub fn used_index(&self, ring: u16) -> Result<u16, FrontError> {
         self.check_ring(ring)?;
-        let Layout::Split(layout) = self.rings[usize::from(ring)].driver.layout() else {
-            return Ok(None);
-        };
-        Ok(Some(self.memory.load_u16(layout.used_idx(), Ordering::Acquire)?))
+        let driver = &self.rings[usize::from(ring)].driver;
+        match driver.layout() {
+            Layout::Split(layout) => Ok(self.memory.load_u16(layout.used_idx(), Ordering::Acquire)?),
+            Layout::Packed(_) => Ok(driver.base() as u16),
+        }
     }
 
     /// The result of a block request, once: status and data, or what was wrong with its completion.

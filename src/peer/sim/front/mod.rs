@@ -17,10 +17,13 @@ use std::sync::Arc;
 use super::Output;
 use super::answer::{Answer, Scripts};
 use super::wanted::{Composed, Status, Wanted};
-use crate::memory::{Backing, GuestMemory, MemoryError, MemoryOptions, RegionLayout, UserAddresses};
+use crate::memory::{
+    Backing, GuestMemory, Inflight, InflightFormat, MemoryError, MemoryOptions, RegionLayout, UserAddresses,
+};
 use crate::peer::device::blk::BlkOutcome;
 use crate::peer::device::{BufferPool, DeviceError};
 use crate::ring::{Layout, RingDriver, RingError, SplitLayout};
+use crate::wire::features::RING_PACKED;
 use crate::wire::{Channel, Dialect, Due, FieldError, Message, Payload, ProtocolFeature, id};
 use data::Pending;
 use setup::Task;
@@ -267,7 +270,7 @@ pub struct SimFront {
     device_writes: Vec<(u64, u64)>,
     migration: Option<migrate::Migration>,
     /// The inflight area that a back-end handed out.
-    inflight: Option<(OwnedFd, crate::wire::Inflight)>,
+    inflight: Option<(OwnedFd, crate::wire::Inflight, InflightFormat)>,
     outputs: VecDeque<Output>,
 }
 
@@ -441,7 +444,11 @@ impl SimFront {
         if let Payload::Inflight(area) = &message.payload
             && !fds.is_empty()
         {
-            self.inflight = Some((fds.swap_remove(0), *area));
+            let format = match self.features & RING_PACKED {
+                0 => InflightFormat::Split,
+                _ => InflightFormat::Packed,
+            };
+            self.inflight = Some((fds.swap_remove(0), *area, format));
         }
     }
 
@@ -456,8 +463,23 @@ impl SimFront {
 
     /// The inflight area, if the back-end has handed one out.
     pub fn inflight(&self) -> Option<(OwnedFd, crate::wire::Inflight)> {
-        let (fd, area) = self.inflight.as_ref()?;
+        let (fd, area, _) = self.inflight.as_ref()?;
         Some((fd.try_clone().ok()?, *area))
+    }
+
+    /// The same, mapped to look at it.
+    pub fn look_at_inflight(&self) -> Option<Result<Inflight, MemoryError>> {
+        let (fd, area) = self.inflight()?;
+        let (_, _, format) = self.inflight.as_ref()?;
+        let (queues, size) = (area.num_queues, area.queue_size);
+        Some(Inflight::map_to_look(
+            fd,
+            *format,
+            area.mmap_offset,
+            area.mmap_size,
+            queues,
+            size,
+        ))
     }
 
     /// Guest memory.
@@ -628,6 +650,8 @@ impl SimFront {
             (id::frontend::RESET_DEVICE, _) => {
                 self.channel.unmap_all();
                 self.rings.iter_mut().for_each(|ring| ring.reset = true);
+                // a driver makes its rings anew (VU-IFL-04)
+                self.inflight = None;
             }
             _ => {}
         }
